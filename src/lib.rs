@@ -1,0 +1,22 @@
+//! pmd, a process manager for Linux hosts that have no room to waste.
+//!
+//! The modules in layer order; `tests/layering.rs` holds who may name whom.
+
+/// Shared nouns: time, process ids, signals. Plain data.
+pub mod base;
+/// The user: commands, output, errors.
+pub mod cli;
+/// Declarations: app files, settings and command lines to valid specs.
+pub mod config;
+/// Where the layers meet: the loop that owns everything.
+pub mod daemon;
+/// The data plane: what children write, and where it goes.
+pub mod logs;
+/// Wire formats, understood from memory: bytes to requests, notices to bytes.
+pub mod proto;
+/// Waiting: mio behind a small generic type.
+pub mod reactor;
+/// Policy: what becomes of processes, as a pure state machine.
+pub mod supervisor;
+/// The fence: all `unsafe`, all of libc, no knowledge of pmd.
+pub mod sys;
