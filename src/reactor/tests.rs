@@ -55,6 +55,17 @@ fn an_undrained_source_stays_in_line_and_a_drained_one_sleeps() {
 }
 
 #[test]
+fn nobody_sleeps_while_somebody_is_in_line() {
+    let mut world = World::new();
+    let (_ours, mut theirs, _slot) = world.stream('a', Interest::READABLE);
+    theirs.write_all(b"x").unwrap();
+    for _ in 0..3 {
+        world.reactor.turn(None, &mut world.batch).unwrap();
+        assert_eq!(world.batch.len(), 1);
+    }
+}
+
+#[test]
 fn a_paused_source_is_silent_and_is_served_without_a_new_edge_when_resumed() {
     let mut world = World::new();
     let (_ours, mut theirs, slot) = world.stream('a', Interest::READABLE);

@@ -235,7 +235,7 @@ mod tests {
         let procs = group.procs().unwrap();
         let spec = Spawn { cgroup_procs: Some(procs.as_fd()), ..plain() };
         let script =
-            "setsid sh -c 'sh -c \"echo \\$\\$; exec env -i /bin/sleep 1000\" & exit'; read x";
+            "setsid sh -c 'sh -c \"echo \\$\\$; exec env -i /bin/sleep 60\" & exit'; read x";
         let mut shell = Shell::start(script, spec);
         let daemon = Pid::new(shell.line().parse().unwrap()).unwrap();
         (shell, daemon)

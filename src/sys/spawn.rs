@@ -18,6 +18,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::OnceLock;
 
 use crate::base::{Pid, SpawnError, Stage};
 use crate::sys::args::CArgs;
@@ -99,6 +100,8 @@ pub struct Spawner {
     fds: Vec<child::Move>,
     not_default: NotDefault,
     has_close_range: bool,
+    /// Whether this process is to be dumpable.
+    dumpable: bool,
 }
 
 // SAFETY: the pointers in the tables are used only inside `spawn`, which fills them anew; the
@@ -119,6 +122,7 @@ impl Spawner {
             fds: vec![],
             not_default: NotDefault::new(),
             has_close_range: child::has_close_range(),
+            dumpable: *DUMPABLE.get_or_init(dumpable),
         })
     }
 
@@ -161,9 +165,8 @@ impl Spawner {
             report: child::Report::default(),
         };
         // A change of user makes the shared memory, so also this process, non-dumpable.
-        let dumpable = spec.credentials.map(|_| dumpable());
         let result = self.clone_child(&mut job);
-        if dumpable == Some(true) {
+        if spec.credentials.is_some() && self.dumpable {
             set_dumpable();
         }
         let (pid, pidfd) = result.map_err(|error| SpawnError {
@@ -317,6 +320,9 @@ fn set_mask(mask: u64) -> u64 {
     };
     before
 }
+
+/// What it was before the first child, which could have changed it.
+static DUMPABLE: OnceLock<bool> = OnceLock::new();
 
 fn dumpable() -> bool {
     // SAFETY: reads a flag of this process, touches no memory.

@@ -18,6 +18,17 @@ fn try_spawn(program: &CStr, spec: Spawn<'_>) -> Result<ExitStatus, SpawnError> 
     Ok(wait::wait_for(spawned.pid).unwrap())
 }
 
+/// Like [`try_spawn`], for a program that was written just now: a child that another test has
+/// between clone and exec may hold the file open for writing.
+fn try_new_program(program: &Program) -> Result<ExitStatus, SpawnError> {
+    loop {
+        match try_spawn(&program.path(), plain()) {
+            Err(error) if error.errno == libc::ETXTBSY => thread::yield_now(),
+            other => return other,
+        }
+    }
+}
+
 fn failure(program: &CStr, spec: Spawn<'_>) -> (Stage, i32) {
     let error = try_spawn(program, spec).unwrap_err();
     (error.stage, error.errno)
@@ -88,9 +99,10 @@ fn every_stage_that_fails_is_told_with_its_errno() {
     assert_eq!(failure(c"/etc/passwd", plain()), (Stage::Exec, libc::EACCES));
     assert_eq!(failure(c"/", plain()), (Stage::Exec, libc::EACCES));
     let no_interpreter = Program::new("#!/no/such/interpreter\n");
-    assert_eq!(failure(&no_interpreter.path(), plain()), (Stage::Exec, libc::ENOENT));
+    let error = |stage, errno| Err(SpawnError { stage, errno });
+    assert_eq!(try_new_program(&no_interpreter), error(Stage::Exec, libc::ENOENT));
     let no_program = Program::new("echo hello\n");
-    assert_eq!(failure(&no_program.path(), plain()), (Stage::Exec, libc::ENOEXEC));
+    assert_eq!(try_new_program(&no_program), error(Stage::Exec, libc::ENOEXEC));
 
     let at = |cwd| failure(c"/bin/true", Spawn { cwd, ..plain() });
     assert_eq!(at(c"/no/such/directory"), (Stage::Directory, libc::ENOENT));
@@ -116,7 +128,7 @@ fn a_program_that_is_being_written_is_told_as_such() {
     assert_eq!((stage, errno), (Stage::Exec, libc::ETXTBSY));
     assert!(SpawnError { stage, errno }.is_transient());
     drop(writing);
-    assert_eq!(try_spawn(&program.path(), plain()), Ok(ExitStatus::Code(0)));
+    assert_eq!(try_new_program(&program), Ok(ExitStatus::Code(0)));
 }
 
 #[test]
@@ -331,8 +343,12 @@ fn a_child_of_another_user_has_no_way_back() {
     for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
         assert_eq!(status_field(&text, set), "0000000000000000", "{set}");
     }
-    // The memory that was shared is as it was.
-    assert!(dumpable());
+    // The memory that was shared is as it was, but for the moments in which another test has such
+    // a child.
+    assert!((0..1_000_000).any(|_| {
+        thread::yield_now();
+        dumpable()
+    }));
 }
 
 #[test]
@@ -374,7 +390,7 @@ fn a_child_dies_with_the_thread_that_spawned_it() {
     {
         let shell = thread::spawn(move || {
             let mut shell = Shell::start(
-                "echo up; sleep 1000",
+                "echo up; sleep 60",
                 Spawn { die_with_parent: true, credentials: user.as_ref(), ..plain() },
             );
             assert_eq!(shell.line(), "up");

@@ -7,7 +7,12 @@ use crate::sys::wait;
 
 const NOBODY_ELSE: Known<'static> = &|_| false;
 
-/// A shell with a cookie of its own in its environment.
+/// What only the processes of one test of this run have in their environment.
+fn cookie(name: &str) -> String {
+    format!("PMD_TEST={name}-{}", process::own_pid())
+}
+
+/// A shell with a cookie in its environment.
 fn start(script: &str, cookie: &str) -> Shell {
     process::become_subreaper().unwrap();
     let args = strings(&["bash", "-c", script]);
@@ -23,9 +28,9 @@ const KILLED: ExitStatus = ExitStatus::Signal { signal: Signal::KILL, core: fals
 
 #[test]
 fn children_of_children_are_found_and_killed_with_the_child() {
-    let mut shell = start("(sleep 1000 & echo $!; wait) & wait", "PMD_TEST=walk");
+    let mut shell = start("(sleep 60 & echo $!; wait) & wait", &cookie("walk"));
     let sleeper = pid(&shell.line());
-    let found = members(shell.pid, b"PMD_TEST=walk", false, NOBODY_ELSE).unwrap();
+    let found = members(shell.pid, cookie("walk").as_bytes(), false, NOBODY_ELSE).unwrap();
     // The leader has a living number: without `leader_lives` it is no member, its group neither,
     // and as it is our child, its cookie is not asked for.
     assert_eq!(found, []);
@@ -38,7 +43,7 @@ fn children_of_children_are_found_and_killed_with_the_child() {
 
 #[test]
 fn a_member_that_has_left_its_session_is_found_by_descent() {
-    let mut shell = start("setsid sh -c 'echo $$; sleep 1000' & wait", "PMD_TEST=session");
+    let mut shell = start("setsid sh -c 'echo $$; sleep 60' & wait", &cookie("session"));
     let away = pid(&shell.line());
     assert_ne!(proc::group_of(away), Some(shell.pid));
     freeze_and_kill(shell.pid, true, b"", false, NOBODY_ELSE).unwrap();
@@ -48,10 +53,10 @@ fn a_member_that_has_left_its_session_is_found_by_descent() {
 
 #[test]
 fn a_daemon_that_forked_twice_is_found_by_its_cookie() {
-    let cookie = "PMD_TEST=daemon";
+    let cookie = cookie("daemon");
     let script =
-        "setsid sh -c 'sh -c \"echo \\$\\$; exec sleep 1000\" & exit' & wait; echo end; read x";
-    let mut shell = start(script, cookie);
+        "setsid sh -c 'sh -c \"echo \\$\\$; exec sleep 60\" & exit' & wait; echo end; read x";
+    let mut shell = start(script, &cookie);
     let lines = [shell.line(), shell.line()];
     let daemon = pid(lines.iter().find(|line| *line != "end").unwrap());
     assert_eq!(proc::stat(daemon).unwrap().unwrap().parent, process::own_pid().raw());
@@ -62,7 +67,10 @@ fn a_daemon_that_forked_twice_is_found_by_its_cookie() {
 
     // Without the cookie nothing says that it belongs here.
     assert_eq!(members(shell.pid, b"", false, NOBODY_ELSE).unwrap(), []);
-    assert_eq!(members(shell.pid, b"PMD_TEST=daemo", false, NOBODY_ELSE).unwrap(), []);
+    assert_eq!(
+        members(shell.pid, &cookie.as_bytes()[..cookie.len() - 1], false, NOBODY_ELSE).unwrap(),
+        []
+    );
     assert_eq!(members(shell.pid, b"PMD_TEST=other", true, NOBODY_ELSE).unwrap(), []);
     for everywhere in [false, true] {
         assert_eq!(
@@ -81,7 +89,7 @@ fn a_daemon_that_forked_twice_is_found_by_its_cookie() {
 
 #[test]
 fn what_stays_in_the_group_is_found_after_the_leader_is_gone() {
-    let mut shell = start("sleep 1000 & echo $!", "PMD_TEST=group");
+    let mut shell = start("sleep 60 & echo $!", &cookie("group"));
     let left = pid(&shell.line());
     assert_eq!(wait::wait_for(shell.pid).unwrap(), ExitStatus::Code(0));
     assert!(!kill::group_is_empty(shell.pid));
@@ -94,12 +102,13 @@ fn what_stays_in_the_group_is_found_after_the_leader_is_gone() {
 
 #[test]
 fn the_tree_of_another_child_is_not_touched() {
-    let mut one = start("sleep 1000 & echo $!; wait", "PMD_TEST=same");
-    let mut two = start("sleep 1000 & echo $!; wait", "PMD_TEST=same");
+    let mut one = start("sleep 60 & echo $!; wait", &cookie("same"));
+    let mut two = start("sleep 60 & echo $!; wait", &cookie("same"));
     let (sleeper_one, sleeper_two) = (pid(&one.line()), pid(&two.line()));
     let other = two.pid;
     let killed =
-        freeze_and_kill(one.pid, true, b"PMD_TEST=same", false, &|pid| pid == other).unwrap();
+        freeze_and_kill(one.pid, true, cookie("same").as_bytes(), false, &|pid| pid == other)
+            .unwrap();
     assert_eq!(killed.count, 2);
     assert_eq!(wait::wait_for(one.pid).unwrap(), KILLED);
     await_gone(sleeper_one);
@@ -111,7 +120,7 @@ fn the_tree_of_another_child_is_not_touched() {
 
 #[test]
 fn zombies_do_not_count() {
-    let shell = start("exit 3", "PMD_TEST=zombie");
+    let shell = start("exit 3", &cookie("zombie"));
     // Ended when its output is closed or soon after: a pidfd says when.
     let pidfd = PidFd::open(shell.pid).unwrap().unwrap();
     crate::sys::testing::await_end(&pidfd);
@@ -125,7 +134,7 @@ fn zombies_do_not_count() {
 
 #[test]
 fn a_number_that_was_used_again_is_not_signalled() {
-    let shell = start("read x", "PMD_TEST=start");
+    let shell = start("read x", &cookie("start"));
     let start = proc::start_time(shell.pid).unwrap().unwrap();
     let error = send(shell.pid, start + 1, Signal::KILL).unwrap_err();
     assert!(is(&error, libc::ESRCH));
@@ -138,12 +147,14 @@ fn a_number_that_was_used_again_is_not_signalled() {
 #[test]
 fn a_family_that_grows_while_it_is_searched_is_ended() {
     // Forks as fast as it can, though not without end.
-    let script = "echo up; f() { for i in 1 2 3; do (sleep 1000) & done; }; f & f & f & wait";
-    let mut shell = start(script, "PMD_TEST=grow");
+    let script = "echo up; f() { for i in 1 2 3; do (sleep 60) & done; }; f & f & f & wait";
+    let mut shell = start(script, &cookie("grow"));
     assert_eq!(shell.line(), "up");
     loop {
-        freeze_and_kill(shell.pid, true, b"PMD_TEST=grow", false, NOBODY_ELSE).unwrap();
-        if members(shell.pid, b"PMD_TEST=grow", false, &|pid| pid == shell.pid).unwrap().is_empty()
+        freeze_and_kill(shell.pid, true, cookie("grow").as_bytes(), false, NOBODY_ELSE).unwrap();
+        if members(shell.pid, cookie("grow").as_bytes(), false, &|pid| pid == shell.pid)
+            .unwrap()
+            .is_empty()
         {
             break;
         }
