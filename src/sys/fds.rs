@@ -339,6 +339,19 @@ mod tests {
         assert!(attach_pipe(nobody, 1, gone).unwrap().is_none());
     }
 
+    /// Inode numbers are unique within a file system only: a FIFO of the same number is none of ours.
+    #[test]
+    fn a_named_pipe_is_not_attached() {
+        let path = unique_path("fifo");
+        let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: the name is a C string that lives for the whole call.
+        cvt(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }).unwrap();
+        let fifo = File::options().read(true).write(true).open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let inode = inode_of(fifo.as_fd()).unwrap();
+        assert!(attach_pipe(process::own_pid(), fifo.as_raw_fd(), inode).unwrap().is_none());
+    }
+
     #[test]
     fn only_our_end_of_a_socket_pair_does_not_block() {
         let (ours, theirs) = socket_pair().unwrap();
