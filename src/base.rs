@@ -123,6 +123,7 @@ impl Signal {
     pub const USR1: Self = Self(10);
     pub const USR2: Self = Self(12);
     pub const PIPE: Self = Self(13);
+    pub const ALRM: Self = Self(14);
     pub const TERM: Self = Self(15);
     pub const CHLD: Self = Self(17);
     pub const CONT: Self = Self(18);
