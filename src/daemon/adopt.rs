@@ -15,9 +15,10 @@ use crate::daemon::key::Key;
 use crate::daemon::live::{Found, LiveTable};
 use crate::daemon::plan::cookie_variable;
 use crate::reactor::Interest;
-use crate::supervisor::snapshot::Snapshot;
+use crate::supervisor::Snapshot;
 use crate::sys::pidfd::PidFd;
-use crate::sys::{fds, proc, tree};
+use crate::sys::tree::Tree;
+use crate::sys::{fds, proc};
 
 /// A living child of a former daemon.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ fn identify(found: &Found) -> Option<Survivor> {
     let pid = match found.pid {
         Some(pid) => pid,
         // The daemon died between the spawn and noting the pid.
-        None if found.spawning => proc::find_by_environ(cookie.as_bytes())?,
+        None if found.spawning => find_by_cookie(&cookie)?,
         None => return None,
     };
     let pidfd = PidFd::open(pid).ok().flatten()?;
@@ -68,17 +69,26 @@ fn identify(found: &Found) -> Option<Survivor> {
         }
         (Some(_), _) => {
             proc::start_time(pid).ok().flatten() == Some(found.identity.start_ticks)
-                && proc::environ_contains(pid, cookie.as_bytes())
+                && proc::environment_has(pid, cookie.as_bytes())
         }
     };
-    let lives = is_same && proc::state_letter(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'));
+    let lives = is_same && proc::stat(pid).ok().flatten().is_some_and(|stat| !stat.is_zombie());
     lives.then_some(Survivor { found: *found, pid, pidfd })
 }
 
+/// The process that carries the cookie and leads its session: pmd's own child, not what that
+/// started.
+fn find_by_cookie(cookie: &str) -> Option<Pid> {
+    proc::all().ok()?.find(|&pid| {
+        proc::environment_has(pid, cookie.as_bytes())
+            && proc::stat(pid).ok().flatten().is_some_and(|stat| stat.session == pid.raw())
+    })
+}
+
 fn end(survivor: &Survivor) {
-    let cookie = cookie_variable(survivor.found.cookie);
-    // Members are told by group and descent alone: the cookie is the same for the old child.
-    tree::kill_group_of(survivor.pid, cookie.as_bytes());
+    // Members are told by group and descent alone: the old child carries the same cookie.
+    let tree = Tree { leader: survivor.pid, leader_lives: true, cookie: &[], scan_all: false };
+    let _ = tree.freeze_and_kill();
     let _ = survivor.pidfd.signal(crate::base::Signal::KILL);
 }
 
@@ -104,7 +114,7 @@ impl Daemon {
                 lives: true,
                 adopted: Some(Adopted { pidfd, watch }),
                 cookie: found.cookie,
-                slot: Some(found.slot),
+                slot: found.slot,
                 successor: false,
                 notification: None,
             },
@@ -151,12 +161,9 @@ impl Daemon {
 
     /// What is left in the journals of processes whose child died with the daemon, or after it.
     pub(super) fn recover_resting(&mut self, found: &Found) {
-        let Some(process) = self.supervisor.process(found.process) else { return };
-        let spec = process.spec().clone();
         for stream in Stream::BOTH {
             self.open_log_of_resting(found.process, stream);
         }
-        drop(spec);
     }
 
     /// Opens the log of a stream that has no pipe, so that it can be flushed, rotated, recovered.
@@ -165,10 +172,7 @@ impl Daemon {
         if entry.pipe(stream).is_some() {
             return;
         }
-        let journal = match (&self.live, entry.slot) {
-            (Some(live), Some(slot)) => Some(live.journal(slot, stream)),
-            (_, None) | (None, _) => None,
-        };
+        let journal = self.live.journal(entry.slot, stream);
         let plan = crate::daemon::plan::stream(&entry.spec, entry, stream, &self.settings);
         self.logs.open(crate::logs::StreamId { process, stream }, plan, journal);
     }

@@ -18,7 +18,7 @@ use crate::daemon::children::Children;
 use crate::daemon::connection::Connections;
 use crate::daemon::entries::{Entries, Entry, Pipe};
 use crate::daemon::key::Key;
-use crate::daemon::launch::Launcher;
+use crate::daemon::launch::{Launcher, random};
 use crate::daemon::live::LiveTable;
 use crate::daemon::log::{Level, OwnLog};
 use crate::daemon::news::News;
@@ -29,12 +29,13 @@ use crate::daemon::sweep::Sweeps;
 use crate::daemon::{Daemon, Ending, Options, adopt, state};
 use crate::logs::{LogSettings, Logs};
 use crate::proto::messages::stamp::MessageIds;
-use crate::reactor::{Interest, Reactor};
-use crate::supervisor::snapshot::Snapshot;
+use crate::reactor::{Interest, Reactor, Readiness};
 use crate::supervisor::{Adopted, Supervisor};
 use crate::sys::signals::{self, Signals};
 use crate::sys::spawn::Spawner;
-use crate::sys::{clock, describe, fds, limits, proc, process};
+use crate::sys::dir::{Dir, try_lock};
+use crate::sys::limits::Resource;
+use crate::sys::{clock, describe, limits, proc, process, users};
 
 /// Out of memory the kernel is to take something else first.
 const OOM_SCORE: i32 = -500;
@@ -106,8 +107,8 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
         move |error: io::Error| StartError::new(format!("{what}: {}", describe(&error)))
     };
     process::become_subreaper().map_err(fatal("cannot become a subreaper"))?;
-    let _ = process::set_core_limit(0);
-    let nofile = limits::raise_nofile().ok();
+    let _ = limits::forbid_core_files();
+    let nofile = limits::raise_open_files().ok();
     let oom = process::set_oom_score_adj(OOM_SCORE).is_ok().then_some(0);
     let _ = std::env::set_current_dir("/");
 
@@ -129,25 +130,27 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
     let signals_slot = reactor
         .add(&mut Pipe::source(&raw), Interest::READABLE, Key::Signals)
         .map_err(fatal("cannot watch signals"))?;
-    reactor.wake_with(Key::Waker).map_err(fatal("cannot be woken"))?;
+    reactor.want(signals_slot, Readiness::READ);
+    let waker = reactor.waker(Key::Waker).map_err(fatal("cannot be woken"))?;
 
     let live = match LiveTable::open(&paths.runtime.join("live"), boot_number()) {
-        Ok(live) => Some(live),
+        Ok(live) => live,
         Err(error) => {
             own_log.warn(format_args!(
                 "no live table in {}: {}; programs cannot be adopted after a crash",
                 paths.runtime.display(),
                 describe(&error)
             ));
-            None
+            LiveTable::in_memory().map_err(fatal("cannot make a live table"))?
         }
     };
     let notify = match NotifySocket::bind(&paths.runtime.join("notify.sock")) {
         Ok(notify) => {
-            reactor
+            let slot = reactor
                 .add(&mut Pipe::source(&notify.raw()), Interest::READABLE, Key::NotifySocket)
                 .map_err(fatal("cannot watch the notify socket"))?;
-            Some(notify)
+            reactor.want(slot, Readiness::READ);
+            Some((notify, slot))
         }
         Err(error) => {
             own_log.warn(format_args!("no notify socket: {}", describe(&error)));
@@ -162,13 +165,15 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
     let launcher =
         Launcher::new(umask, nofile, oom).map_err(fatal("cannot open the null device"))?;
     let saving = Saving { enabled: settings.save && !settings.volatile, ..Saving::default() };
-    let boot = format!("{:08x}", process::random() >> 32);
+    let boot = format!("{:08x}", random() >> 32);
     let mut listener = listen(&paths.socket, paths.group_may_connect)
         .map_err(fatal(&format!("cannot listen on {}", paths.socket.display())))?;
     let slot = reactor
         .add(&mut listener, Interest::READABLE, Key::Listener)
         .map_err(fatal("cannot watch the control socket"))?;
-    let half = usize::try_from(limits::nofile() / 2).unwrap_or(usize::MAX);
+    reactor.want(slot, Readiness::READ);
+    let descriptors = limits::limit(Resource::OpenFiles).map_or(1024, |limit| limit.soft);
+    let half = usize::try_from(descriptors / 2).unwrap_or(usize::MAX);
     let most = settings.max_connections.min(half.max(8));
     let mut daemon = Daemon {
         now,
@@ -192,6 +197,7 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
         saving,
         news: News::default(),
         notify,
+        waker,
         connections: Connections::new(Some((listener, slot)), most),
         pending: std::collections::BTreeMap::new(),
         next_reply: 0,
@@ -223,10 +229,7 @@ impl Daemon {
             self.own_log.warn(warning);
         }
         let snapshot = loaded.snapshot.unwrap_or_default();
-        let (survivors, resting) = match &mut self.live {
-            Some(live) => adopt::survivors(live, &snapshot),
-            None => (Vec::new(), Vec::new()),
-        };
+        let (survivors, resting) = adopt::survivors(&mut self.live, &snapshot);
         let adopted: Vec<Adopted> = survivors
             .iter()
             .map(|survivor| Adopted {
@@ -253,7 +256,7 @@ impl Daemon {
                 instance,
                 spec,
                 files,
-                Some(found.slot),
+                found.slot,
                 found.cookie,
             );
             self.entries.insert(found.process, entry);
@@ -289,7 +292,10 @@ impl Daemon {
 /// One daemon per state directory: the lock is held for life and never inherited.
 fn lock(paths: &Paths) -> Result<OwnedFd, StartError> {
     let path = paths.state.join("pmd.lock");
-    match fds::try_lock(&path) {
+    let locked = Dir::open(&paths.state)
+        .and_then(|dir| dir.read_write("pmd.lock"))
+        .and_then(|file| Ok(try_lock(&file)?.then(|| OwnedFd::from(file))));
+    match locked {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => {
             let pid = fs::read_to_string(paths.runtime.join("pmd.pid")).unwrap_or_default();
@@ -339,7 +345,7 @@ fn check_owner(directory: &Path) -> Result<(), StartError> {
     if !meta.is_dir() {
         return Err(StartError::new(format!("{place} is not a directory")));
     }
-    if meta.uid() != process::effective_uid() && meta.uid() != 0 {
+    if meta.uid() != users::effective_uid() && meta.uid() != 0 {
         return Err(StartError::new(format!("{place} belongs to another user (uid {})", meta.uid())));
     }
     if meta.permissions().mode() & 0o022 != 0 {

@@ -18,7 +18,7 @@ pub struct Child {
     /// What it carries in its environment: `PMD_COOKIE`.
     pub cookie: u64,
     /// Its place in the live table; a reload's successor has one of its own.
-    pub slot: Option<SlotId>,
+    pub slot: SlotId,
     pub successor: bool,
     pub notification: Option<Notification>,
 }

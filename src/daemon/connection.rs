@@ -20,7 +20,7 @@ use crate::proto::messages::stamp::MessageIds;
 use crate::reactor::{Interest, Reactor, Readiness, Ready, Slot};
 use crate::supervisor::vocabulary::Target;
 use crate::sys::peer::{self, PeerCredentials};
-use crate::sys::{fds, process};
+use crate::sys::{fds, process, users};
 
 /// Bytes read of one connection in one turn.
 const READ_BUDGET: usize = 64 * 1024;
@@ -135,21 +135,26 @@ impl Connections {
     }
 }
 
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    // Linux numbers: ENFILE, EMFILE.
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
 fn spare() -> Option<File> {
     fds::null_device().ok().map(File::from)
 }
 
 impl Daemon {
-    pub(super) fn accept(&mut self, slot: Slot) {
+    pub(super) fn accept(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some((listener, _)) = &self.connections.listener else { return };
+            let Some((listener, slot)) = &self.connections.listener else { return };
             match listener.accept() {
                 Ok((stream, _)) => self.welcome(stream),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.reactor.drained(slot, Readiness::READ);
+                    self.reactor.drained(*slot, Readiness::READ);
                     return;
                 }
-                Err(error) if fds::is_out_of_descriptors(&error) => {
+                Err(error) if is_out_of_descriptors(&error) => {
                     if !self.turn_away() {
                         return;
                     }
@@ -183,7 +188,7 @@ impl Daemon {
 
     fn welcome(&mut self, mut stream: UnixStream) {
         let Ok(peer) = peer::peer_credentials(&stream) else { return };
-        let own_uid = process::effective_uid();
+        let own_uid = users::effective_uid();
         let owner = peer.uid == own_uid || peer.uid == 0;
         let connections = &mut self.connections;
         let limit = if owner { connections.limit } else { connections.limit.saturating_sub(RESERVED) };
@@ -197,7 +202,7 @@ impl Daemon {
         let Ok(slot) = self.reactor.add(&mut stream, interest, Key::Connection(id)) else { return };
         self.reactor.want(slot, Readiness::READ);
         let home = self.paths.state.to_string_lossy();
-        let hello = Hello { pid: process::own_pid(), home: &home, owner };
+        let hello = Hello { pid: process::own_pid().raw(), home: &home, owner };
         let mut control = Control::greet(&hello, self.now.wall, &self.ids);
         let may_enter = owner || self.paths.group_may_connect;
         if !may_enter {
@@ -223,11 +228,11 @@ impl Daemon {
 
     pub(super) fn on_connection(&mut self, id: ConnId, ready: Ready<Key>) {
         let Some(client) = self.connections.clients.get_mut(&id) else { return };
-        if ready.readiness.contains(Readiness::WRITE) {
+        if ready.what.can_write() {
             client.wants_write = false;
             self.reactor.want(client.slot, Readiness::READ);
         }
-        if !ready.readiness.contains(Readiness::READ) || client.closing {
+        if !ready.what.can_read() || client.closing {
             return;
         }
         let mut asks = Vec::new();
@@ -266,7 +271,8 @@ impl Daemon {
                 client.closing = true;
                 self.own_log.info(format_args!(
                     "client closed: {why} pid={} uid={}",
-                    client.peer.pid, client.peer.uid
+                    client.peer.pid.map_or(0, crate::base::Pid::raw),
+                    client.peer.uid
                 ));
             }
             Hangup::TooSlow => self.hang_up(id),

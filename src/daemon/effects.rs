@@ -9,6 +9,9 @@ use crate::logs::StreamId;
 use crate::supervisor::vocabulary::Effect;
 use crate::sys::kill;
 
+/// Rotated files that `delete --purge-logs` looks for.
+const MAX_ROTATED: u32 = 99;
+
 impl Daemon {
     /// Carries out effects, and the effects of those, until nothing is left but spawns beyond this
     /// turn's slice.
@@ -108,18 +111,14 @@ impl Daemon {
                 let own = entry.slot;
                 let Some(heir) = self.children.get_mut(heir) else { return };
                 heir.successor = false;
-                if let (Some(live), Some(from), Some(to)) = (&mut self.live, heir.slot, own) {
-                    live.take_over(from, to);
-                    live.release(from);
-                    heir.slot = Some(to);
-                }
+                self.live.take_over(heir.slot, own);
+                self.live.release(heir.slot);
+                heir.slot = own;
             } else {
                 let _ = std::fs::remove_file(&entry.files.pid_file);
             }
-        } else if child.successor
-            && let (Some(live), Some(slot)) = (&mut self.live, child.slot)
-        {
-            live.release(slot);
+        } else if child.successor {
+            self.live.release(child.slot);
         }
         for stream in Stream::BOTH {
             self.on_output(child.process, stream);
@@ -132,13 +131,25 @@ impl Daemon {
             self.close_pipe(process, stream);
         }
         let Some(entry) = self.entries.remove(&process) else { return };
-        if let (Some(live), Some(slot)) = (&mut self.live, entry.slot) {
-            live.release(slot);
-        }
+        self.live.release(entry.slot);
         let _ = std::fs::remove_file(&entry.files.pid_file);
         if self.purges.remove(&process) {
             for path in entry.files.logs.iter().flatten().chain(&entry.files.both) {
-                crate::logs::purge(path);
+                self.purge(path);
+            }
+        }
+    }
+
+    /// Removes a log file and what was rotated out of it.
+    fn purge(&mut self, path: &std::path::Path) {
+        let rotated = (1..=MAX_ROTATED).map(|n| path.with_added_extension(n.to_string()));
+        for path in std::iter::once(path.to_owned()).chain(rotated) {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let why = crate::sys::describe(&error);
+                    self.own_log.warn(format_args!("cannot remove {}: {why}", path.display()));
+                }
+                Ok(()) | Err(_) => {}
             }
         }
     }

@@ -32,7 +32,7 @@ pub struct Entry {
     pub pipes: [Option<Pipe>; 2],
     /// The daemon's end of the child's stdin, where it is a pipe.
     pub stdin: Option<File>,
-    pub slot: Option<SlotId>,
+    pub slot: SlotId,
     pub cookie: u64,
 }
 
@@ -82,7 +82,7 @@ impl Entry {
         instance: u32,
         spec: Rc<AppSpec>,
         files: Files,
-        slot: Option<SlotId>,
+        slot: SlotId,
         cookie: u64,
     ) -> Self {
         let subject = Subject {

@@ -20,15 +20,14 @@ use crate::daemon::children::{Child, Notification};
 use crate::daemon::entries::{Entry, Mode, Pipe};
 use crate::daemon::key::Key;
 use crate::daemon::live::Identity;
-use crate::daemon::plan;
+use crate::daemon::{account, plan};
 use crate::reactor::{Interest, Readiness};
 use crate::supervisor::spec::{AppSpec, Environment, OnDaemonLoss, Stdin};
 use crate::supervisor::vocabulary::Input;
 use crate::sys::args::CArgs;
 use crate::sys::pidfd::PidFd;
-use crate::sys::process::Resource;
 use crate::sys::spawn::Spawn;
-use crate::sys::{fds, proc, process, users};
+use crate::sys::{fds, proc, process};
 
 /// Errors of Linux by number, for stages that fail in the daemon.
 mod errno {
@@ -80,10 +79,8 @@ impl Daemon {
         let input = match self.try_launch(child, process, instance, spec) {
             Ok(pid) => Input::Spawned { child, pid },
             Err(error) => {
-                if let (Some(live), Some(slot)) =
-                    (&self.live, self.entries.get(&process).and_then(|entry| entry.slot))
-                {
-                    live.gone(slot);
+                if let Some(entry) = self.entries.get(&process).filter(|entry| entry.child.is_none()) {
+                    self.live.gone(entry.slot);
                 }
                 Input::SpawnFailed { child, error }
             }
@@ -98,7 +95,7 @@ impl Daemon {
         instance: u32,
         spec: &Rc<AppSpec>,
     ) -> Result<crate::base::Pid, SpawnError> {
-        self.prepare_entry(process, instance, spec);
+        self.prepare_entry(process, instance, spec).map_err(prepare)?;
         for stream in Stream::BOTH {
             self.open_pipe(process, stream, spec).map_err(prepare)?;
         }
@@ -107,19 +104,12 @@ impl Daemon {
             .iter()
             .map(|path| envfile::read(path).map_err(|_| at_prepare(errno::INVALID)))
             .collect::<Result<_, _>>()?;
-        let account = spec.user.as_deref().map(users::user).transpose().map_err(prepare)?;
-        let credentials = match (&account, spec.group.as_deref()) {
-            (None, None) => None,
-            (account, group) => {
-                let found = users::credentials(account.as_ref().and_then(Option::as_ref), group);
-                Some(found.map_err(prepare)?.ok_or(at_prepare(errno::NOT_PERMITTED))?)
-            }
-        };
-        let account = account.flatten();
+        let account = account::of(spec).map_err(prepare)?;
+        let credentials = account.as_ref().map(|account| &account.credentials);
 
         let entry = self.entries.get_mut(&process).ok_or(at_prepare(errno::INVALID))?;
         let notify_socket = match &self.notify {
-            Some(socket) if spec.notify || (spec.wait_ready && spec.notification_fd.is_none()) => {
+            Some((socket, _)) if spec.notify || (spec.wait_ready && spec.notification_fd.is_none()) => {
                 Some(socket.path())
             }
             Some(_) | None => None,
@@ -166,30 +156,28 @@ impl Daemon {
         if let Some((number, (_, write))) = &notification {
             descriptors.push((*number, write.as_fd()));
         }
-        if let Some(credentials) = &credentials {
+        if let Some(credentials) = credentials {
             for stream in Stream::BOTH {
                 // So that the child may open /dev/stdout anew.
-                let _ = fds::change_owner(output(stream), credentials.uid, credentials.gid);
+                let _ = fds::give_to(output(stream), credentials.uid, credentials.gid);
             }
         }
-        let rlimits = plan::rlimits(spec, self.launcher.nofile);
+        let rlimits = plan::rlimits(spec);
         let lives = |id| self.children.get(id).is_some_and(|child: &Child| child.lives);
         let successor = entry.child.is_some_and(lives);
-        let slot = match (&mut self.live, successor) {
-            (Some(live), true) => live.claim(process, entry.cookie, true).ok(),
-            (Some(_), false) => entry.slot,
-            (None, _) => None,
+        let slot = if successor {
+            self.live.claim(process, entry.cookie, true).map_err(prepare)?
+        } else {
+            entry.slot
         };
-        if let (Some(live), Some(slot)) = (&self.live, slot) {
-            live.spawning(slot, child);
-        }
+        self.live.spawning(slot, child);
         let spawned = self.spawner.spawn(&Spawn {
             program: &program,
             args: &self.launcher.args,
             env: &self.launcher.env,
             cwd: &cwd,
             fds: &descriptors,
-            credentials: credentials.as_ref(),
+            credentials,
             umask: Some(spec.umask.unwrap_or(self.launcher.umask)),
             nice: spec.nice,
             oom_score_adj: spec.oom_score_adj.or(self.launcher.oom_score_adj),
@@ -197,13 +185,14 @@ impl Daemon {
             die_with_parent: spec.on_daemon_loss == OnDaemonLoss::Kill,
             cgroup_procs: None,
             no_new_privs: credentials.is_some(),
+            soft_open_files: self.launcher.nofile,
         });
         drop(descriptors);
         let spawned = match spawned {
             Ok(spawned) => spawned,
             Err(error) => {
-                if let (Some(live), Some(slot), true) = (&mut self.live, slot, successor) {
-                    live.release(slot);
+                if successor {
+                    self.live.release(slot);
                 }
                 if matches!(error.stage, Stage::Exec) {
                     entry.program = None;
@@ -211,22 +200,22 @@ impl Daemon {
                 return Err(error);
             }
         };
-        if let (Some(live), Some(slot)) = (&self.live, slot) {
-            live.spawned(slot, spawned.pid, identity(spawned.pid, spawned.pidfd), self.now);
-        }
+        self.live.spawned(slot, spawned.pid, identity(spawned.pid, spawned.pidfd), self.now);
         if !successor {
             entry.child = Some(child);
         }
         if let Some((_, write)) = stdin {
+            let _ = fds::set_nonblocking(write.as_fd(), true);
             entry.stdin = Some(File::from(write));
         }
         let notification = notification.and_then(|(_, (read, _))| {
-            let _ = fds::set_nonblocking(&read, true);
+            let _ = fds::set_nonblocking(read.as_fd(), true);
             let raw = std::os::fd::AsRawFd::as_raw_fd(&read);
             let watch = self
                 .reactor
                 .add(&mut Pipe::source(&raw), Interest::READABLE, Key::Notification(child))
                 .ok()?;
+            self.reactor.want(watch, Readiness::READ);
             Some(Notification { pipe: File::from(read), watch })
         });
         let cookie = entry.cookie;
@@ -248,9 +237,18 @@ impl Daemon {
     }
 
     /// Makes the entry fit the spec: a new one, or one whose definition changed.
-    pub(super) fn prepare_entry(&mut self, process: ProcId, instance: u32, spec: &Rc<AppSpec>) {
+    ///
+    /// # Errors
+    ///
+    /// The live table cannot grow.
+    pub(super) fn prepare_entry(
+        &mut self,
+        process: ProcId,
+        instance: u32,
+        spec: &Rc<AppSpec>,
+    ) -> io::Result<()> {
         if self.entries.get(&process).is_some_and(|entry| Rc::ptr_eq(&entry.spec, spec)) {
-            return;
+            return Ok(());
         }
         let files = self.choose_files(process, instance, spec);
         match self.entries.get_mut(&process) {
@@ -266,14 +264,15 @@ impl Daemon {
                 }
             }
             None => {
-                let cookie = process::random();
-                let slot = self.live.as_mut().and_then(|live| live.claim(process, cookie, false).ok());
+                let cookie = random();
+                let slot = self.live.claim(process, cookie, false)?;
                 self.entries.insert(
                     process,
                     Entry::new(process, instance, spec.clone(), files, slot, cookie),
                 );
             }
         }
+        Ok(())
     }
 
     /// A pipe for the stream, if the entry has none.
@@ -287,7 +286,7 @@ impl Daemon {
         if entry.pipe(stream).is_some() {
             return Ok(());
         }
-        let fd = fds::open_pipe_rdwr()?;
+        let fd = fds::open_pipe(0)?;
         self.take_pipe(process, stream, fd, spec)
     }
 
@@ -307,13 +306,8 @@ impl Daemon {
             Key::Output(process, stream),
         )?;
         self.reactor.want(watch, Readiness::READ);
-        let journal = match (&self.live, entry.slot) {
-            (Some(live), Some(slot)) => {
-                live.pipe(slot, stream, fds::inode_of(fd.as_fd())?);
-                Some(live.journal(slot, stream))
-            }
-            (_, None) | (None, _) => None,
-        };
+        self.live.pipe(entry.slot, stream, fds::inode_of(fd.as_fd())?);
+        let journal = self.live.journal(entry.slot, stream);
         let plan = plan::stream(spec, entry, stream, &self.settings);
         self.logs.open(crate::logs::StreamId { process, stream }, plan, journal);
         entry.pipes[stream.index()] = Some(Pipe { fd, watch, mode: Mode::Polled, finish: false });
@@ -350,7 +344,6 @@ fn write_pid_file(path: &Path, pid: i32) -> io::Result<()> {
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .custom_flags(fds::NOFOLLOW)
         .open(path)?;
     writeln!(file, "{pid}")
 }
@@ -389,6 +382,16 @@ fn at_prepare(errno: i32) -> SpawnError {
 
 fn prepare(error: io::Error) -> SpawnError {
     at_prepare(error.raw_os_error().unwrap_or(errno::INVALID))
+}
+
+/// Sixty-four bits nobody can guess.
+pub(super) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness (a kernel that has just booted) the clock must do.
+    if process::random(&mut bytes).is_err() {
+        return crate::sys::clock::now().wall.0.rotate_left(32) ^ u64::from(std::process::id());
+    }
+    u64::from_ne_bytes(bytes)
 }
 
 /// Keeps `write!` to a `String` from having a result.

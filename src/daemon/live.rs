@@ -7,19 +7,24 @@
 //! A slot is written around a spawn so that no instant of a crash loses a child: first the mark
 //! "spawning" with the cookie that the child carries in its environment, then the pid.
 
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::{ChildId, Now, Pid, ProcId, Stream, Time, WallTime};
 use crate::logs::Journal;
+use crate::sys::fds;
 use crate::sys::map::SharedMap;
 
 /// Words of one slot.
 const SLOT: usize = 32;
 /// Words of the header; as long as a slot, so that slots are aligned.
 const HEADER: usize = SLOT;
+/// Bytes that say what this file is: magic, version, boot.
+const HEADER_BYTES: usize = 3 * size_of::<u64>();
 /// At most this many processes have a slot.
 const MAX_SLOTS: usize = 16 * 1024;
 /// First of a stream's journal words.
@@ -90,6 +95,7 @@ pub struct LiveTable {
     map: Rc<SharedMap>,
     free: Vec<usize>,
     slots: usize,
+    persistent: bool,
 }
 
 impl LiveTable {
@@ -100,21 +106,51 @@ impl LiveTable {
     ///
     /// Those of opening, growing and mapping the file.
     pub fn open(path: &Path, boot: u64) -> io::Result<Self> {
-        let map = SharedMap::open(path, (HEADER + MAX_SLOTS * SLOT) * size_of::<u64>())?;
-        let old_words = map.len() / size_of::<u64>();
-        map.ensure(HEADER * size_of::<u64>())?;
-        let mut table = Self { map: Rc::new(map), free: Vec::new(), slots: 0 };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
+        Self::from_file(file, boot)
+    }
+
+    /// A table that ends with this daemon, for want of a place: after a crash nothing is adopted.
+    ///
+    /// # Errors
+    ///
+    /// Those of making and mapping it.
+    pub fn in_memory() -> io::Result<Self> {
+        Self::from_file(fds::memory_file()?, 0)
+    }
+
+    fn from_file(file: File, boot: u64) -> io::Result<Self> {
         let header = [MAGIC, VERSION, boot];
-        if old_words >= HEADER && (0..3).all(|at| table.load(at) == header[at]) {
-            table.slots = ((old_words - HEADER) / SLOT).min(MAX_SLOTS);
-            table.map.ensure((HEADER + table.slots * SLOT) * size_of::<u64>())?;
-        } else {
-            table.map.reset(HEADER * size_of::<u64>())?;
-            for (at, value) in header.into_iter().enumerate() {
-                table.store(at, value);
-            }
+        let mut found = [0; HEADER_BYTES];
+        let is_ours = file.read_exact_at(&mut found, 0).is_ok()
+            && found
+                .chunks_exact(size_of::<u64>())
+                .zip(header)
+                .all(|(bytes, word)| bytes == word.to_ne_bytes());
+        if !is_ours {
+            file.set_len(0)?;
+        }
+        let words = usize::try_from(file.metadata()?.len()).unwrap_or(0) / size_of::<u64>();
+        let slots = (words.saturating_sub(HEADER) / SLOT).min(MAX_SLOTS);
+        let map = SharedMap::open(file, (HEADER + MAX_SLOTS * SLOT) * size_of::<u64>())?;
+        map.ensure((HEADER + slots * SLOT) * size_of::<u64>())?;
+        let table = Self { map: Rc::new(map), free: Vec::new(), slots, persistent: boot != 0 };
+        for (at, value) in header.into_iter().enumerate() {
+            table.store(at, value);
         }
         Ok(table)
+    }
+
+    /// Whether a later daemon will find it.
+    #[must_use]
+    pub fn outlives_us(&self) -> bool {
+        self.persistent
     }
 
     /// All slots in use.

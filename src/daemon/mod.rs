@@ -4,6 +4,7 @@
 //! carry out what the supervisor decided, send. Restarts come before anything that tells about
 //! them; what nobody waits for (pid files) is done when nothing else is to do.
 
+mod account;
 mod adopt;
 mod answers;
 mod boot;
@@ -39,7 +40,8 @@ use crate::config::paths::Paths;
 use crate::config::settings::Settings;
 use crate::logs::Logs;
 use crate::proto::messages::stamp::MessageIds;
-use crate::reactor::{Reactor, Ready, Slot};
+use crate::reactor::waker::Waker;
+use crate::reactor::{Reactor, Readiness, Ready, Slot};
 use crate::supervisor::Supervisor;
 use crate::supervisor::spec::Environment;
 use crate::supervisor::vocabulary::{Effect, Input, ReplyTo, Request};
@@ -93,10 +95,11 @@ pub struct Daemon {
     logs: Logs,
     busy: Busy,
     sweeps: Sweeps,
-    live: Option<LiveTable>,
+    live: LiveTable,
     saving: Saving,
     news: News,
-    notify: Option<NotifySocket>,
+    notify: Option<(NotifySocket, Slot)>,
+    waker: Waker,
     connections: Connections,
     pending: BTreeMap<ReplyTo, Pending>,
     next_reply: u64,
@@ -190,19 +193,19 @@ impl Daemon {
 
     fn dispatch(&mut self, ready: Ready<Key>) -> io::Result<()> {
         match ready.key {
-            Key::Signals => self.on_signals(ready.slot)?,
-            Key::Listener => self.accept(ready.slot),
+            Key::Signals => self.on_signals()?,
+            Key::Listener => self.accept(),
             Key::Connection(id) => self.on_connection(id, ready),
             Key::Output(process, stream) => self.on_output(process, stream),
             Key::Notification(child) => self.on_notification(child),
-            Key::NotifySocket => self.on_notify_socket(ready.slot),
+            Key::NotifySocket => self.on_notify_socket(),
             Key::Adopted(child) => self.on_adopted_end(child),
-            Key::Waker => self.on_worker(ready.slot),
+            Key::Waker => self.on_worker(),
         }
         Ok(())
     }
 
-    fn on_signals(&mut self, slot: Slot) -> io::Result<()> {
+    fn on_signals(&mut self) -> io::Result<()> {
         while let Some((signal, _)) = self.signals.next()? {
             match signal {
                 Signal::CHLD => self.reap_due = true,
@@ -211,7 +214,7 @@ impl Daemon {
                 _ => {}
             }
         }
-        self.reactor.drained(slot, crate::reactor::Readiness::READ);
+        self.reactor.drained(self.signals_slot, Readiness::READ);
         Ok(())
     }
 
@@ -264,10 +267,8 @@ impl Daemon {
     }
 
     fn on_exit(&mut self, child: ChildId, status: crate::base::ExitStatus) {
-        if let Some(found) = self.children.get(child)
-            && let (Some(live), Some(slot)) = (&self.live, found.slot)
-        {
-            live.gone(slot);
+        if let Some(found) = self.children.get(child) {
+            self.live.gone(found.slot);
         }
         self.input(Input::Exited { child, status });
     }

@@ -2,13 +2,16 @@
 
 use std::collections::VecDeque;
 
-use crate::base::{ExitStatus, ProcId, Stream, WallTime};
+use serde_json::json;
+
+use crate::base::{ProcId, Stream, WallTime};
 use crate::daemon::Daemon;
 use crate::logs::{LogEvent, LogLine, StreamId};
 use crate::proto::messages::event::{
     LogMessage, Publication, StatusFacts, Subject, process_event, process_status,
 };
 use crate::proto::messages::session::Subscriptions;
+use crate::supervisor::spec::LogFull;
 use crate::supervisor::vocabulary::{Notice, NoticeKind};
 
 /// Events kept for `pmd events`.
@@ -97,11 +100,11 @@ impl Daemon {
 
     /// Status and counters as a later daemon should show them.
     fn note_counters(&self, process: ProcId) {
-        if let (Some(live), Some(found), Some(entry)) =
-            (&self.live, self.supervisor.process(process), self.entries.get(&process))
-            && let Some(slot) = entry.slot
+        if let (Some(found), Some(entry)) =
+            (self.supervisor.process(process), self.entries.get(&process))
         {
-            live.counters(slot, found.restarts(), found.unstable_restarts(), found.is_ready());
+            let (restarts, unstable) = (found.restarts(), found.unstable_restarts());
+            self.live.counters(entry.slot, restarts, unstable, found.is_ready());
         }
     }
 
@@ -161,27 +164,39 @@ impl Daemon {
     }
 
     fn on_log_event(&mut self, event: &LogEvent) {
-        let name = self
-            .entries
-            .get(&event.stream().process)
-            .map_or_else(String::new, |entry| entry.subject.name.to_string());
-        match event {
-            LogEvent::Full { path, policy, why, .. } => self.own_log.warn(format_args!(
-                "cannot write log of {name}: {why} path={} policy={policy}",
-                path.display()
-            )),
-            LogEvent::Resumed { path, dropped, .. } => self.own_log.info(format_args!(
-                "log of {name} is written again path={} dropped_bytes={dropped}",
-                path.display()
-            )),
-        }
-        let Some(entry) = self.entries.get(&event.stream().process) else { return };
+        let (id, word, details) = match event {
+            LogEvent::Full { id, path, policy, reason } => {
+                let policy = match policy {
+                    LogFull::Drop => "drop",
+                    LogFull::Block => "block",
+                };
+                self.own_log.warn(format_args!(
+                    "cannot write log: {reason} path={} log_full={policy}",
+                    path.display()
+                ));
+                (*id, "log_full", json!({"policy": policy, "path": path, "error": reason}))
+            }
+            LogEvent::Resumed { id, path, dropped } => {
+                self.own_log.info(format_args!(
+                    "log is written again path={} dropped_bytes={dropped}",
+                    path.display()
+                ));
+                (*id, "log_resumed", json!({"path": path, "dropped_bytes": dropped}))
+            }
+            LogEvent::RotateFailed { path, reason } => {
+                let place = path.display();
+                return self.own_log.warn(format_args!("cannot rotate {place}: {reason}"));
+            }
+            // The reader was told by `lagged`, or is gone.
+            LogEvent::Unseen { .. } => return,
+        };
+        let Some(entry) = self.entries.get(&id.process) else { return };
         if self.connections.wants("process_event") {
             let subject = entry.subject.clone();
-            let data = serde_json::json!({
-                "event": event.name(), "process": &*subject.name, "id": subject.id,
+            let data = json!({
+                "event": word, "process": &*subject.name, "id": subject.id,
                 "namespace": &*subject.namespace, "instance": subject.instance,
-                "details": event.details(),
+                "details": details,
             });
             self.broadcast(Publication::new(
                 "process_event",
@@ -223,21 +238,4 @@ pub fn subject_of(process: &crate::supervisor::Process) -> Subject {
 fn cut(line: &str) -> &str {
     let end = (0..=KEPT_LINE.min(line.len())).rev().find(|&at| line.is_char_boundary(at));
     line.get(..end.unwrap_or(0)).unwrap_or_default()
-}
-
-/// How the last life ended, where the notice tells.
-pub fn exit_of(kind: &NoticeKind) -> Option<ExitStatus> {
-    match kind {
-        NoticeKind::Crashed { status, .. } => Some(*status),
-        NoticeKind::Stopped { status, .. } => *status,
-        NoticeKind::Status { .. }
-        | NoticeKind::Started { .. }
-        | NoticeKind::Restarted { .. }
-        | NoticeKind::Reloaded { .. }
-        | NoticeKind::Errored { .. }
-        | NoticeKind::NotReady { .. }
-        | NoticeKind::Adopted { .. }
-        | NoticeKind::ConfigChanged { .. }
-        | NoticeKind::Deleted => None,
-    }
 }

@@ -9,7 +9,7 @@ use crate::base::ChildId;
 use crate::daemon::Daemon;
 use crate::daemon::children::Notification;
 use crate::daemon::entries::Pipe;
-use crate::reactor::{Readiness, Slot};
+use crate::reactor::Readiness;
 use crate::supervisor::vocabulary::Input;
 use crate::sys::peer;
 
@@ -55,17 +55,18 @@ impl NotifySocket {
 }
 
 impl Daemon {
-    pub(super) fn on_notify_socket(&mut self, slot: Slot) {
+    pub(super) fn on_notify_socket(&mut self) {
         let mut buffer = [0; MAX_DATAGRAM];
         for _ in 0..PER_TURN {
-            let Some(notify) = &self.notify else { return };
+            let Some((notify, slot)) = &self.notify else { return };
             match peer::receive_with_sender(&notify.socket, &mut buffer) {
                 Ok((length, Some(pid))) => {
                     let text = buffer.get(..length).unwrap_or_default();
                     let ready = text.split(|&byte| byte == b'\n').any(|line| line == b"READY=1");
                     // The main process speaks for itself, or a member of its group for it.
                     let child = self.children.by_pid(pid).or_else(|| {
-                        crate::sys::proc::group_of(pid).and_then(|leader| self.children.by_pid(leader))
+                        let stat = crate::sys::proc::stat(pid).ok().flatten()?;
+                        self.children.by_pid(crate::base::Pid::new(stat.group)?)
                     });
                     if let (true, Some(child)) = (ready, child) {
                         self.input(Input::Ready { child });
@@ -73,7 +74,7 @@ impl Daemon {
                 }
                 Ok((_, None)) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.reactor.drained(slot, Readiness::READ);
+                    self.reactor.drained(*slot, Readiness::READ);
                     return;
                 }
                 Err(_) => return,

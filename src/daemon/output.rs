@@ -9,7 +9,7 @@ use crate::base::{ProcId, Stream, Time};
 use crate::daemon::Daemon;
 use crate::daemon::entries::{Mode, Pipe};
 use crate::logs::{Pumped, StreamId};
-use crate::reactor::{Interest, Readiness};
+use crate::reactor::Readiness;
 use crate::sys::fds;
 
 /// Bytes moved of one pipe before others have their turn.
@@ -52,7 +52,7 @@ impl Daemon {
             return;
         }
         let pumped = self.pump(process, stream);
-        if let Some(retry) = pumped.stalled {
+        if let Some(retry) = pumped.retry {
             self.stall(process, stream, retry);
         } else if pumped.moved == 0 {
             if let Some(pipe) = self.entries.get(&process).and_then(|entry| entry.pipe(stream)) {
@@ -78,7 +78,7 @@ impl Daemon {
                 return false;
             }
             let pumped = self.pump(process, stream);
-            if let Some(retry) = pumped.stalled {
+            if let Some(retry) = pumped.retry {
                 self.stall(process, stream, retry);
                 return false;
             }
@@ -145,7 +145,7 @@ impl Daemon {
         let result = match (was == Mode::Polled, mode == Mode::Polled) {
             (true, false) => self.reactor.suspend(watch, &mut Pipe::source(&raw)),
             (false, true) => {
-                self.reactor.resume(watch, &mut Pipe::source(&raw), Interest::READABLE)
+                self.reactor.resume(watch, &mut Pipe::source(&raw))
             }
             (true, true) | (false, false) => Ok(()),
         };
@@ -163,7 +163,7 @@ impl Daemon {
             return Pumped::default();
         };
         let pumped = self.logs.pump(id, pipe.borrow(), BUDGET, self.now);
-        if pipe.finish && pumped.moved == 0 && pumped.stalled.is_none() {
+        if pipe.finish && pumped.moved == 0 && pumped.retry.is_none() {
             pipe.finish = false;
             self.logs.finish(id, self.now);
         }
@@ -175,7 +175,7 @@ impl Daemon {
     pub(super) fn drain(&mut self, process: ProcId, stream: Stream) {
         for _ in 0..DRAIN_MOVES {
             let pumped = self.pump(process, stream);
-            if pumped.moved == 0 || pumped.stalled.is_some() {
+            if pumped.moved == 0 || pumped.retry.is_some() {
                 return;
             }
         }

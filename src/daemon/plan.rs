@@ -2,19 +2,18 @@
 //!
 //! Pure but for filling the vectors it is given.
 
-use std::ffi::NulError;
 use std::path::Path;
 use std::rc::Rc;
 
 use crate::base::{ProcId, Stream};
 use crate::config::settings::Settings;
+use crate::daemon::account::Account;
 use crate::daemon::entries::Entry;
 use crate::daemon::launch::put;
 use crate::logs::{DatePattern, StreamPlan};
 use crate::supervisor::spec::{AppSpec, Environment};
-use crate::sys::args::CArgs;
-use crate::sys::process::Resource;
-use crate::sys::users::Account;
+use crate::sys::args::{CArgs, NulError};
+use crate::sys::limits::Resource;
 
 /// Variables that pmd itself sets, whatever the app asked for.
 #[derive(Debug)]
@@ -89,18 +88,18 @@ pub fn environment(
             || spec.env.get(name).is_some()
             || in_files(name, 0);
         if !later {
-            env.push_pair(name, value)?;
+            push(env, name, value)?;
         }
     }
     for (name, value) in account.iter().flatten() {
         if !is_own(name) && spec.env.get(name).is_none() && !in_files(name, 0) {
-            env.push_pair(name, value)?;
+            push(env, name, value)?;
         }
     }
     for (at, file) in files.iter().enumerate() {
         for (name, value) in file.iter() {
             if !is_own(name) && spec.env.get(name).is_none() && !in_files(name, at + 1) {
-                env.push_pair(name, value)?;
+                push(env, name, value)?;
             }
         }
     }
@@ -112,24 +111,28 @@ pub fn environment(
         match value.parse::<i64>() {
             Ok(first) if Some(name) == increment => {
                 let number = first.saturating_add(injected.instance.into());
-                env.push_pair(name, put(text, number))?;
+                push(env, name, put(text, number))?;
             }
-            Ok(_) | Err(_) => env.push_pair(name, value)?,
+            Ok(_) | Err(_) => push(env, name, value)?,
         }
     }
-    env.push_pair("PMD", "1")?;
-    env.push_pair("PMD_ID", put(text, injected.process))?;
-    env.push_pair("pm_id", put(text, injected.process))?;
-    env.push_pair("PMD_NAME", &spec.name)?;
-    env.push_pair("name", &spec.name)?;
-    env.push_pair("PMD_INSTANCE", put(text, injected.instance))?;
-    env.push_pair("PM2_INSTANCE_ID", put(text, injected.instance))?;
-    env.push_pair(&spec.instance_var, put(text, injected.instance))?;
-    env.push_pair("PMD_COOKIE", put(text, format_args!("{:016x}", injected.cookie)))?;
+    push(env, "PMD", "1")?;
+    push(env, "PMD_ID", put(text, injected.process))?;
+    push(env, "pm_id", put(text, injected.process))?;
+    push(env, "PMD_NAME", &spec.name)?;
+    push(env, "name", &spec.name)?;
+    push(env, "PMD_INSTANCE", put(text, injected.instance))?;
+    push(env, "PM2_INSTANCE_ID", put(text, injected.instance))?;
+    push(env, &spec.instance_var, put(text, injected.instance))?;
+    push(env, "PMD_COOKIE", put(text, format_args!("{:016x}", injected.cookie)))?;
     if let Some(path) = injected.notify_socket {
-        env.push_pair("NOTIFY_SOCKET", path)?;
+        push(env, "NOTIFY_SOCKET", path)?;
     }
     Ok(())
+}
+
+fn push(env: &mut CArgs, name: &str, value: &str) -> Result<(), NulError> {
+    env.push_pair(name.as_bytes(), value.as_bytes())
 }
 
 /// Fills `args`: interpreter with its arguments, script, arguments.
@@ -156,12 +159,12 @@ pub fn arguments(spec: &AppSpec, program: &Path, args: &mut CArgs) -> Result<(),
     Ok(())
 }
 
-/// Limits of the child; `nofile`: what the daemon was started with, before it raised its own.
+/// Limits of the child.
 #[must_use]
-pub fn rlimits(spec: &AppSpec, nofile: Option<u64>) -> Vec<(Resource, u64)> {
+pub fn rlimits(spec: &AppSpec) -> Vec<(Resource, u64)> {
     let limits = &spec.limits;
     [
-        (Resource::OpenFiles, limits.nofile.or(nofile)),
+        (Resource::OpenFiles, limits.nofile),
         (Resource::Processes, limits.nproc),
         (Resource::Core, limits.core),
         (Resource::AddressSpace, limits.address_space),

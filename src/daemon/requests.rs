@@ -19,7 +19,7 @@ use crate::proto::messages::entry::{Entry, Facts, LogPaths};
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::{LogMessage, level, process_event};
 use crate::proto::messages::pm2_record;
-use crate::proto::messages::request::{Apply, Ask, Command, EnvWish, LogQuery, Verb};
+use crate::proto::messages::request::{Apply, Ask, Command, EnvWish, LogQuery, MAX_LINES, Verb};
 use crate::proto::messages::session::Answer;
 use crate::proto::messages::stamp::timestamp;
 use crate::supervisor::Process;
@@ -27,6 +27,7 @@ use crate::supervisor::spec::{AppSpec, Environment};
 use crate::supervisor::vocabulary::{
     Action, EnvChange, Existing, Input, Options, Request, Target, Until,
 };
+use crate::sys::limits::{self, Resource};
 use crate::sys::process;
 
 /// The longest that one request may take, unless the client gives a limit of its own.
@@ -107,7 +108,7 @@ impl Daemon {
         }
         let owner = self.is_owner(client);
         let home = self.paths.state.to_string_lossy();
-        let hello = Hello { pid: process::own_pid(), home: &home, owner };
+        let hello = Hello { pid: process::own_pid().raw(), home: &home, owner };
         Answer::Data("hello", hello_data(&hello, &self.ids))
     }
 
@@ -153,7 +154,7 @@ impl Daemon {
             .filter(|process| subject_of(process).is_wanted(filter))
             .map(Process::id)
             .collect();
-        let query = TailQuery { lines, since: None, until: None, grep: None };
+        let query = TailQuery::last(lines);
         let tail = self.tail(&wanted, None, &query);
         tail.into_iter()
             .filter_map(|line| {
@@ -408,7 +409,11 @@ impl Daemon {
         }
         let Some(process) = self.supervisor.process(id) else { return };
         let (instance, spec) = (process.instance(), process.spec().clone());
-        self.prepare_entry(id, instance, &spec);
+        if self.prepare_entry(id, instance, &spec).is_ok() {
+            for stream in Stream::BOTH {
+                self.open_log_of_resting(id, stream);
+            }
+        }
     }
 
     fn log_lines(&mut self, query: &LogQuery) -> Answer {
@@ -416,14 +421,21 @@ impl Daemon {
             Ok(ids) => ids,
             Err(error) => return Answer::Error(error),
         };
+        let wanted = match query.grep {
+            None => query.lines,
+            Some(_) => MAX_LINES,
+        };
         let tail = TailQuery {
-            lines: query.lines,
             since: query.since,
             until: query.until,
-            grep: query.grep.clone(),
+            ..TailQuery::last(wanted)
         };
-        let lines: Vec<Value> = self
-            .tail(&ids, query.stream, &tail)
+        let mut found = self.tail(&ids, query.stream, &tail);
+        if let Some(text) = &query.grep {
+            found.retain(|line| String::from_utf8_lossy(&line.bytes).contains(text.as_str()));
+            found.drain(..found.len().saturating_sub(query.lines));
+        }
+        let lines: Vec<Value> = found
             .into_iter()
             .filter_map(|line| {
                 let subject = subject_of(self.supervisor.process(line.id.process)?);
@@ -493,7 +505,7 @@ impl Daemon {
             .filter_map(|id| {
                 let (process, entry) = (self.supervisor.process(*id)?, self.entries.get(id)?);
                 let env = answers::environment_of(process.spec(), reveal);
-                let memory = process.pid().and_then(crate::sys::proc::resident).unwrap_or(0);
+                let memory = process.pid().map_or(0, resident);
                 Some(pm2_record::record(process, memory, env, &entry.pm2_files()))
             })
             .collect();
@@ -505,11 +517,12 @@ impl Daemon {
         if let Some(why) = &self.saving.failure {
             problems.push(json!({"code": "state", "message": format!("cannot save state: {why}")}));
         }
-        if self.live.is_none() {
+        if !self.live.outlives_us() {
             problems.push(json!({"code": "live-table",
                 "message": "no live table: programs cannot be adopted after a crash"}));
         }
-        let (used, limit) = (crate::sys::fds::open_descriptors(), crate::sys::limits::nofile());
+        let used = limits::open_files().ok();
+        let limit = limits::limit(Resource::OpenFiles).map(|limit| limit.soft).ok();
         data(
             "daemon",
             &json!({
@@ -577,18 +590,23 @@ impl Daemon {
             Ok(ids) => ids,
             Err(error) => return Answer::Error(error),
         };
+        let mut failed = None;
         for &process in &ids {
             self.prepare_log_names(process);
             for stream in Stream::BOTH {
                 self.drain(process, stream);
                 let id = StreamId { process, stream };
                 self.open_log_of_resting(process, stream);
-                match work {
+                let worked = match work {
                     LogWork::Flush => self.logs.flush(id),
                     LogWork::Rotate => self.logs.rotate(id),
-                    LogWork::Reopen => {}
-                }
+                    LogWork::Reopen => Ok(()),
+                };
+                failed = failed.or(worked.err());
             }
+        }
+        if let Some(error) = failed {
+            return Answer::Error(ErrorReply::new(Code::OperationFailed, error.to_string()));
         }
         data("done", &json!({"processes": ids.len()}))
     }
@@ -615,7 +633,7 @@ impl Daemon {
                         .with("hint", "\"stdio\": [\"pipe\", \"pipe\", \"pipe\"] in its definition"),
                 );
             };
-            if let Err(error) = crate::sys::fds::write_line(stdin, line.as_bytes()) {
+            if let Err(error) = write_line(stdin, line) {
                 let why = crate::sys::describe(&error);
                 let text = format!("cannot write to stdin of '{name}': {why}");
                 return Answer::Error(ErrorReply::new(Code::OperationFailed, text));
@@ -793,6 +811,23 @@ pub fn data(kind: &'static str, value: &Value) -> Answer {
 fn owner_only(what: &str) -> ErrorReply {
     let text = format!("{what} is for the daemon's own user and root");
     ErrorReply::new(Code::PermissionDenied, text)
+}
+
+/// Resident bytes of a process; 0 when it has just ended.
+fn resident(pid: crate::base::Pid) -> u64 {
+    crate::sys::proc::memory(pid).ok().flatten().map_or(0, |memory| memory.resident)
+}
+
+/// Writes a line to a child's stdin, whole or not at all.
+fn write_line(stdin: &mut std::fs::File, line: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut bytes = line.as_bytes().to_vec();
+    bytes.push(b'\n');
+    // A pipe takes up to PIPE_BUF (4096) bytes whole; beyond, what does not fit is refused.
+    match stdin.write(&bytes)? {
+        written if written == bytes.len() => Ok(()),
+        _ => Err(std::io::ErrorKind::WouldBlock.into()),
+    }
 }
 
 /// Variables as JSON: strings, numbers and booleans.

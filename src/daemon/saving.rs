@@ -9,7 +9,6 @@ use crate::base::Time;
 use crate::daemon::key::ConnId;
 use crate::daemon::worker::{Job, Worker};
 use crate::daemon::{Daemon, state};
-use crate::reactor::{Readiness, Slot};
 use crate::supervisor::vocabulary::{Reply, ReplyTo};
 
 /// A save waits no longer than this for more changes.
@@ -93,7 +92,7 @@ impl Daemon {
         };
         let job = Job { ticket, directory: self.paths.state.clone(), bytes };
         if self.saving.worker.is_none() {
-            self.saving.worker = Worker::start(self.reactor.waker()).ok();
+            self.saving.worker = Worker::start(self.waker.clone()).ok();
         }
         match &self.saving.worker {
             Some(worker) => {
@@ -110,8 +109,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn on_worker(&mut self, slot: Slot) {
-        self.reactor.drained(slot, Readiness::READ);
+    pub(super) fn on_worker(&mut self) {
         while let Some(outcome) = self.saving.worker.as_ref().and_then(Worker::take) {
             self.saved(outcome.ticket, outcome.result);
         }

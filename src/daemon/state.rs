@@ -5,12 +5,13 @@
 //! kept as `.bak`, rename, `fsync` of the directory. What cannot be read is moved aside, never
 //! overwritten.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::supervisor::snapshot::Snapshot;
+use crate::supervisor::Snapshot;
+use crate::sys::describe;
+use crate::sys::dir::Dir;
 
 /// The file in the state directory.
 pub const FILE: &str = "state.json";
@@ -84,11 +85,11 @@ pub fn load(directory: &Path) -> Loaded {
     let mut loaded = Loaded::default();
     for name in [FILE, BACKUP] {
         let path = directory.join(name);
-        let bytes = match read(&path) {
+        let bytes = match Dir::open(directory).and_then(|dir| read(&dir, name)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
-                loaded.warnings.push(format!("cannot read {}: {error}", path.display()));
+                loaded.warnings.push(format!("cannot read {}: {}", path.display(), describe(&error)));
                 continue;
             }
         };
@@ -113,15 +114,10 @@ pub fn load(directory: &Path) -> Loaded {
     loaded
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new().read(true).custom_flags(libc_nofollow()).open(path)?;
+fn read(directory: &Dir, name: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(MAX_SIZE).read_to_end(&mut bytes)?;
+    directory.read(name)?.take(MAX_SIZE).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn libc_nofollow() -> i32 {
-    crate::sys::fds::NOFOLLOW
 }
 
 /// Moves a file that cannot be used out of the way, under a name that is free.
@@ -140,36 +136,23 @@ fn set_aside(path: &Path) -> PathBuf {
 ///
 /// Those of the step that failed; the state on disk is then the old one.
 pub fn write(directory: &Path, bytes: &[u8]) -> io::Result<()> {
-    let (state, backup, new) =
-        (directory.join(FILE), directory.join(BACKUP), directory.join(NEW));
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let written = write_new(&new, bytes).and_then(|()| {
-        match fs::remove_file(&backup) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        match fs::hard_link(&state, &backup) {
-            // The first state ever, or a file system without links: there is no backup then.
-            Ok(()) | Err(_) => fs::rename(&new, &state),
-        }
+    let dir = Dir::open(directory)?;
+    dir.remove(NEW)?;
+    let written = write_new(&dir, bytes).and_then(|()| {
+        dir.remove(BACKUP)?;
+        // Without a backup: the first state ever, or a file system without links.
+        let _ = fs::hard_link(directory.join(FILE), directory.join(BACKUP));
+        dir.rename(NEW, FILE)
     });
     if let Err(error) = written {
-        let _ = fs::remove_file(&new);
+        let _ = dir.remove(NEW);
         return Err(error);
     }
-    File::open(directory)?.sync_all()
+    dir.sync()
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(libc_nofollow())
-        .open(path)?;
+fn write_new(dir: &Dir, bytes: &[u8]) -> io::Result<()> {
+    let mut file = dir.create_new(NEW)?;
     file.write_all(bytes)?;
     file.sync_data()
 }

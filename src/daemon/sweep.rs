@@ -12,7 +12,8 @@ use crate::base::{ChildId, Pid, Signal, Time};
 use crate::daemon::Daemon;
 use crate::daemon::plan::cookie_variable;
 use crate::supervisor::vocabulary::Input;
-use crate::sys::{kill, tree};
+use crate::sys::tree::{self, Tree};
+use crate::sys::kill;
 
 /// Passes over the orphans are at least this far apart.
 const PACE: Duration = Duration::from_millis(2);
@@ -66,6 +67,24 @@ impl Sweeps {
     }
 }
 
+impl Sweep {
+    /// Who is left; `orphans`: children of ours that are in no table, `None` if they could not be
+    /// listed.
+    fn members(&self, orphans: Option<&[Pid]>) -> Vec<Pid> {
+        let none = orphans.is_some_and(<[Pid]>::is_empty) && kill::group_is_empty(self.leader);
+        if none && !self.everywhere {
+            return Vec::new();
+        }
+        let tree = Tree {
+            leader: self.leader,
+            leader_lives: false,
+            cookie: self.cookie.as_bytes(),
+            scan_all: self.everywhere,
+        };
+        tree.members().unwrap_or_default()
+    }
+}
+
 impl Daemon {
     /// Carries out `Effect::Sweep`.
     pub(super) fn sweep(&mut self, id: ChildId, signal: Signal) {
@@ -86,12 +105,6 @@ impl Daemon {
             reported: None,
         };
         // In the turn of the reaping the group's number is still its own, or free.
-        if !sweep.everywhere && kill::group_is_empty(sweep.leader) && tree::has_no_orphans(&|pid| {
-            self.children.by_pid(pid).is_some()
-        }) {
-            self.input(Input::Swept { child: id, left: 0 });
-            return;
-        }
         self.sweeps.open.insert(id, sweep);
         self.sweeps.hurry();
     }
@@ -108,8 +121,16 @@ impl Daemon {
         if whole_tree {
             let cookie = cookie_variable(child.cookie);
             let everywhere = child.adopted.is_some();
-            let known = |pid: Pid| self.children.by_pid(pid).is_some_and(|other| other != id);
-            tree::freeze_and_kill(leader, lives, cookie.as_bytes(), everywhere, &known);
+            let whole = Tree {
+                leader,
+                leader_lives: lives,
+                cookie: cookie.as_bytes(),
+                scan_all: everywhere,
+            };
+            if let Err(error) = whole.freeze_and_kill() {
+                let why = crate::sys::describe(&error);
+                self.own_log.warn(format_args!("cannot look for the tree of pid {leader}: {why}"));
+            }
         }
         if lives {
             let _ = match &child.adopted {
@@ -130,10 +151,10 @@ impl Daemon {
         self.sweeps.due = None;
         self.sweeps.last = self.now.mono;
         let mut open = std::mem::take(&mut self.sweeps.open);
+        // One look at our children serves all sweeps. Mostly there is no orphan at all.
+        let orphans = tree::own_orphans(&|pid| self.children.by_pid(pid).is_some()).ok();
         open.retain(|&id, sweep| {
-            let known = |pid: Pid| self.children.by_pid(pid).is_some_and(|other| other != id);
-            let members =
-                tree::members(sweep.leader, sweep.cookie.as_bytes(), sweep.everywhere, &known);
+            let members = sweep.members(orphans.as_deref());
             if let Some(signal) = sweep.signal {
                 for &pid in members.iter().filter(|pid| sweep.told.insert(**pid)) {
                     let _ = kill::kill(pid, signal);

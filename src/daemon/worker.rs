@@ -52,7 +52,7 @@ impl Worker {
                 if results.send(Outcome { ticket: job.ticket, result }).is_err() {
                     return;
                 }
-                waker.wake();
+                let _ = waker.wake();
             }
         })?;
         Ok(Self { jobs, outcomes })

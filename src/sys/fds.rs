@@ -199,6 +199,32 @@ pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 ///
 /// Those of opening it.
+/// Makes reads and writes through this open file description wait for nothing, or wait again.
+///
+/// # Errors
+///
+/// Those of `fcntl(2)`.
+pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    // SAFETY: reads flags of an open descriptor.
+    let flags = cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    let flags = if on { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
+    // SAFETY: sets flags of an open descriptor.
+    cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) })?;
+    Ok(())
+}
+
+/// A file in memory alone, gone with its last descriptor.
+///
+/// # Errors
+///
+/// `EMFILE`, `ENFILE`, `ENOMEM`.
+pub fn memory_file() -> io::Result<std::fs::File> {
+    // SAFETY: the name is a C string; the flags are plain numbers.
+    let raw = cvt(unsafe { libc::memfd_create(c"pmd".as_ptr(), libc::MFD_CLOEXEC) })?;
+    // SAFETY: the kernel has just made the descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) }.into())
+}
+
 pub fn null_device() -> io::Result<OwnedFd> {
     File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from)
 }
