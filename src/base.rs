@@ -128,6 +128,8 @@ impl Signal {
     pub const CHLD: Self = Self(17);
     pub const CONT: Self = Self(18);
     pub const STOP: Self = Self(19);
+    /// `SIGRTMIN+3`: how systemd and container engines ask an init to halt.
+    pub const HALT: Self = Self(37);
 
     /// `None` unless `raw` is 1 to 64.
     #[must_use]

@@ -54,10 +54,10 @@ impl Account {
     pub fn variables(&self) -> Vec<(&'static str, &str)> {
         self.user.as_ref().map_or_else(Vec::new, |user| {
             vec![
-                ("HOME", user.home.as_str()),
+                ("HOME", user.home.to_str().unwrap_or("/")),
                 ("USER", user.name.as_str()),
                 ("LOGNAME", user.name.as_str()),
-                ("SHELL", user.shell.as_str()),
+                ("SHELL", user.shell.to_str().unwrap_or("/bin/sh")),
             ]
         })
     }

@@ -14,7 +14,7 @@ use crate::daemon::entries::Pipe;
 use crate::daemon::key::Key;
 use crate::daemon::live::{Found, LiveTable};
 use crate::daemon::plan::cookie_variable;
-use crate::reactor::Interest;
+use mio::Interest;
 use crate::supervisor::Snapshot;
 use crate::sys::pidfd::PidFd;
 use crate::sys::tree::Tree;

@@ -5,10 +5,10 @@ use serde_json::{Map, Value, json};
 use crate::base::ExitStatus;
 use crate::config::definition::definition;
 use crate::config::problem::Problem;
-use crate::config::units::human_duration;
+use crate::config::units::span;
 use crate::config::{envfile, preflight, secrets};
 use crate::daemon::requests::{Pending, data};
-use crate::daemon::{Daemon, Ending, postmortem};
+use crate::daemon::{Daemon, postmortem};
 use crate::proto::messages::entry::ResultEntry;
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::millis;
@@ -25,6 +25,7 @@ impl Daemon {
     pub(super) fn answer(&mut self, to: ReplyTo, reply: Reply) {
         let Some(pending) = self.pending.remove(&to) else { return };
         match pending {
+            Pending::Nobody => {}
             Pending::Stop => self.leave("signal"),
             Pending::Shutdown { client, tag } => {
                 self.reply(client, tag, &data("done", &json!({})));
@@ -181,9 +182,9 @@ impl Daemon {
                 .with("hint", "--listen-timeout 10s")
             }
             Failure::Unstoppable { left } => {
-                let state = outcome.pid.and_then(crate::sys::proc::state_letter);
-                let what = match state {
-                    Some(letter) => format!("survived SIGKILL (state {letter})"),
+                let stat = outcome.pid.and_then(|pid| crate::sys::proc::stat(pid).ok().flatten());
+                let what = match stat {
+                    Some(stat) => format!("survived SIGKILL (state {})", char::from(stat.state)),
                     None => format!("{left} of its processes survived SIGKILL"),
                 };
                 ErrorReply::new(
@@ -224,11 +225,6 @@ impl Daemon {
             })
             .chain(self.saving.failure.iter().map(|why| format!("cannot save state: {why}")))
             .collect()
-    }
-
-    /// Whether everything is being stopped because of a signal.
-    pub(super) fn is_ending(&self) -> bool {
-        self.ending != Ending::No
     }
 }
 
@@ -292,9 +288,10 @@ pub fn problem(problem: &Problem) -> ErrorReply {
 }
 
 fn code_of(problem: &Problem) -> Code {
-    match problem.code() {
+    match problem.kind.code() {
         "PERMISSION_DENIED" => Code::PermissionDenied,
         "PROCESS_START_FAILED" => Code::ProcessStartFailed,
+        "OPERATION_FAILED" => Code::OperationFailed,
         _ => Code::InvalidConfig,
     }
 }
@@ -315,13 +312,14 @@ pub fn errored_text(process: &Process) -> Option<String> {
 
 /// What an app's children are given, secrets masked unless revealed.
 pub fn environment_of(spec: &AppSpec, reveal: bool) -> Map<String, Value> {
-    let files = spec.env_file.iter().filter_map(|path| envfile::read(path).ok());
+    let files = spec.env_file.iter().filter_map(|path| envfile::read(path, "").ok());
     let mut all: Environment =
         spec.inherited.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    for layer in files.chain([spec.env.clone()]) {
-        for (name, value) in layer.iter() {
-            all.set(name, value);
-        }
+    for (name, value) in files.flatten() {
+        all.set(name, value);
+    }
+    for (name, value) in spec.env.iter() {
+        all.set(name, value);
     }
     all.iter()
         .map(|(name, value)| {
@@ -352,5 +350,5 @@ pub fn changes(old: &AppSpec, new: &AppSpec, fields: &[&'static str]) -> Vec<Val
 
 /// `41 ms`, `3 s`.
 fn short(duration: std::time::Duration) -> String {
-    human_duration(duration)
+    span(duration)
 }

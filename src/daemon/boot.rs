@@ -1,19 +1,24 @@
 //! How a daemon comes up: alone in its state directory, with what ran before taken over.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use mio::Interest;
 use mio::net::UnixListener;
+use serde_json::Value;
 
 use crate::base::Signal;
 use crate::config::paths::Paths;
-use crate::config::settings::Settings;
-use crate::config::{environment, resolve};
+use crate::config::problem::Problem;
+use crate::config::resolve::{self, Dialect, Origin};
+use crate::config::settings::{LogLevel, Settings, StateMode};
+use crate::config::{base_environment, files, strip_shell_noise};
 use crate::daemon::children::Children;
 use crate::daemon::connection::Connections;
 use crate::daemon::entries::{Entries, Entry, Pipe};
@@ -26,10 +31,12 @@ use crate::daemon::notify::NotifySocket;
 use crate::daemon::output::Busy;
 use crate::daemon::saving::Saving;
 use crate::daemon::sweep::Sweeps;
-use crate::daemon::{Daemon, Ending, Options, adopt, state};
+use crate::daemon::requests::Pending;
+use crate::daemon::{Daemon, Ending, adopt, options, state};
 use crate::logs::{LogSettings, Logs};
 use crate::proto::messages::stamp::MessageIds;
-use crate::reactor::{Interest, Reactor, Readiness};
+use crate::reactor::{Reactor, Readiness};
+use crate::supervisor::vocabulary::{Existing, Input, Options, Patience, Request};
 use crate::supervisor::{Adopted, Supervisor};
 use crate::sys::signals::{self, Signals};
 use crate::sys::spawn::Spawner;
@@ -55,7 +62,7 @@ impl StartError {
 
 /// Runs a daemon in this process until its orderly end.
 #[must_use]
-pub fn start(options: Options) -> ExitCode {
+pub fn start(options: options::Options) -> ExitCode {
     let mut ready = options.ready.map(fs::File::from);
     match prepare(&options.paths, options.foreground) {
         Ok((mut daemon, _lock)) => {
@@ -89,50 +96,23 @@ pub fn start(options: Options) -> ExitCode {
 
 /// The lock is held as long as the descriptor lives.
 fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartError> {
-    signals::reset_inherited();
-    let umask = process::set_umask(0o077);
+    let host = Host::settle()?;
     make_directories(paths)?;
     let lock = lock(paths)?;
-    let settings = Settings::load(&paths.settings_file())
-        .map_err(|problem| StartError { message: problem.to_string(), code: 6 })?;
+    let (settings, declared) = settings(paths)?;
+    let level = match settings.log_level {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Info | LogLevel::Debug | LogLevel::Trace => Level::Info,
+    };
     let mut own_log = if foreground {
-        OwnLog::to_stderr(Level::Info)
+        OwnLog::to_stderr(level)
     } else {
-        OwnLog::to_file(paths.own_log(), Level::Info).map_err(|error| {
-            StartError::new(format!("cannot open {}: {}", paths.own_log().display(), describe(&error)))
+        OwnLog::to_file(paths.own_log(), level).map_err(|error| {
+            let place = paths.own_log();
+            StartError::new(format!("cannot open {}: {}", place.display(), describe(&error)))
         })?
     };
-    let fatal = |what: &str| {
-        let what = what.to_owned();
-        move |error: io::Error| StartError::new(format!("{what}: {}", describe(&error)))
-    };
-    process::become_subreaper().map_err(fatal("cannot become a subreaper"))?;
-    let _ = limits::forbid_core_files();
-    let nofile = limits::raise_open_files().ok();
-    let oom = process::set_oom_score_adj(OOM_SCORE).is_ok().then_some(0);
-    let _ = std::env::set_current_dir("/");
-
-    let now = clock::now();
-    let mut reactor = Reactor::new().map_err(fatal("cannot wait for events"))?;
-    let signals = Signals::install(&[
-        Signal::CHLD,
-        Signal::TERM,
-        Signal::INT,
-        Signal::QUIT,
-        Signal::HUP,
-        Signal::USR1,
-        Signal::USR2,
-        Signal::ALRM,
-    ])
-    .map_err(fatal("cannot receive signals"))?;
-    signals::ignore(Signal::PIPE);
-    let raw = std::os::fd::AsRawFd::as_raw_fd(&signals);
-    let signals_slot = reactor
-        .add(&mut Pipe::source(&raw), Interest::READABLE, Key::Signals)
-        .map_err(fatal("cannot watch signals"))?;
-    reactor.want(signals_slot, Readiness::READ);
-    let waker = reactor.waker(Key::Waker).map_err(fatal("cannot be woken"))?;
-
     let live = match LiveTable::open(&paths.runtime.join("live"), boot_number()) {
         Ok(live) => live,
         Err(error) => {
@@ -145,72 +125,28 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
         }
     };
     let notify = match NotifySocket::bind(&paths.runtime.join("notify.sock")) {
-        Ok(notify) => {
-            let slot = reactor
-                .add(&mut Pipe::source(&notify.raw()), Interest::READABLE, Key::NotifySocket)
-                .map_err(fatal("cannot watch the notify socket"))?;
-            reactor.want(slot, Readiness::READ);
-            Some((notify, slot))
-        }
+        Ok(notify) => Some(notify),
         Err(error) => {
             own_log.warn(format_args!("no notify socket: {}", describe(&error)));
             None
         }
     };
-    let log_settings = LogSettings {
-        stage_dir: paths.runtime.join("stage"),
-        total: settings.log_total,
-    };
-    let spawner = Spawner::new().map_err(fatal("cannot prepare spawning"))?;
-    let launcher =
-        Launcher::new(umask, nofile, oom).map_err(fatal("cannot open the null device"))?;
-    let saving = Saving { enabled: settings.save && !settings.volatile, ..Saving::default() };
-    let boot = format!("{:08x}", random() >> 32);
-    let mut listener = listen(&paths.socket, paths.group_may_connect)
+    let listener = listen(&paths.socket, connecting_group(paths))
         .map_err(fatal(&format!("cannot listen on {}", paths.socket.display())))?;
-    let slot = reactor
-        .add(&mut listener, Interest::READABLE, Key::Listener)
-        .map_err(fatal("cannot watch the control socket"))?;
-    reactor.want(slot, Readiness::READ);
-    let descriptors = limits::limit(Resource::OpenFiles).map_or(1024, |limit| limit.soft);
-    let half = usize::try_from(descriptors / 2).unwrap_or(usize::MAX);
-    let most = settings.max_connections.min(half.max(8));
-    let mut daemon = Daemon {
-        now,
-        started: now,
-        reactor,
-        signals,
-        signals_slot,
-        supervisor: Supervisor::new(),
-        effects: std::collections::VecDeque::new(),
-        spawns: std::collections::VecDeque::new(),
-        children: Children::default(),
-        entries: Entries::new(),
-        stems: std::collections::BTreeMap::new(),
-        purges: std::collections::BTreeSet::new(),
-        launcher,
-        spawner,
-        logs: Logs::new(log_settings),
-        busy: Busy::default(),
-        sweeps: Sweeps::default(),
-        live,
-        saving,
-        news: News::default(),
-        notify,
-        waker,
-        connections: Connections::new(Some((listener, slot)), most),
-        pending: std::collections::BTreeMap::new(),
-        next_reply: 0,
-        ids: MessageIds::new(boot),
-        base_environment: Rc::new(resolve::base_environment(&environment::current())),
-        settings,
+    let save = settings.save && settings.state_mode == StateMode::File;
+    let parts = Parts {
+        group: connecting_group(paths).is_some(),
         paths: paths.clone(),
+        settings,
         own_log,
-        reap_due: true,
-        pid_files_due: std::collections::VecDeque::new(),
-        ending: Ending::No,
+        live,
+        notify,
+        listener: Some(listener),
+        save,
     };
+    let mut daemon = assemble(host, parts)?;
     daemon.restore();
+    daemon.enter_declared(declared);
     daemon.write_own_pid();
     daemon.own_log.info(format_args!(
         "pmd {} is up pid={} home={}",
@@ -219,6 +155,174 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
         paths.state.display()
     ));
     Ok((daemon, lock))
+}
+
+/// A daemon without a home: nothing on disk, a control socket only if `control` names one.
+pub(super) fn prepare_container(control: Option<Paths>) -> Result<Daemon, StartError> {
+    let host = Host::settle()?;
+    let listener = match &control {
+        None => None,
+        Some(paths) => {
+            let place = paths.socket.display();
+            let directory = paths.socket.parent().unwrap_or(Path::new("/"));
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .map_err(fatal(&format!("cannot use directory {}", directory.display())))?;
+            Some(listen(&paths.socket, None).map_err(fatal(&format!("cannot listen on {place}")))?)
+        }
+    };
+    let nowhere = PathBuf::from("/");
+    let paths = control.unwrap_or_else(|| Paths {
+        home: nowhere.clone(),
+        socket: nowhere.clone(),
+        config: nowhere.clone(),
+        state: nowhere.clone(),
+        runtime: nowhere.clone(),
+        logs: nowhere.clone(),
+        pids: nowhere,
+    });
+    let parts = Parts {
+        paths,
+        settings: Settings::default(),
+        own_log: OwnLog::to_stderr(Level::Warn),
+        live: LiveTable::in_memory().map_err(fatal("cannot make a live table"))?,
+        notify: NotifySocket::bind_abstract(random()).ok(),
+        listener,
+        group: false,
+        save: false,
+    };
+    assemble(host, parts)
+}
+
+/// What this process was started with, before it made itself at home.
+struct Host {
+    umask: u32,
+    nofile: Option<u64>,
+    oom_score_adj: Option<i32>,
+    signals: Signals,
+}
+
+impl Host {
+    /// Makes this process fit to be a daemon, whoever started it.
+    fn settle() -> Result<Self, StartError> {
+        signals::reset_inherited();
+        let umask = process::set_umask(0o077);
+        process::become_subreaper().map_err(fatal("cannot become a subreaper"))?;
+        let _ = limits::forbid_core_files();
+        let nofile = limits::raise_open_files().ok();
+        let oom_score_adj = process::set_oom_score_adj(OOM_SCORE).is_ok().then_some(0);
+        let _ = std::env::set_current_dir("/");
+        let signals = Signals::install(&[
+            Signal::CHLD,
+            Signal::TERM,
+            Signal::INT,
+            Signal::QUIT,
+            Signal::HUP,
+            Signal::USR1,
+            Signal::USR2,
+            Signal::ALRM,
+            Signal::HALT,
+        ])
+        .map_err(fatal("cannot receive signals"))?;
+        signals::ignore(Signal::PIPE);
+        Ok(Self { umask, nofile, oom_score_adj, signals })
+    }
+}
+
+/// What differs between a daemon with a home and one without.
+struct Parts {
+    paths: Paths,
+    settings: Settings,
+    own_log: OwnLog,
+    live: LiveTable,
+    notify: Option<NotifySocket>,
+    listener: Option<UnixListener>,
+    /// A group may use the control socket.
+    group: bool,
+    save: bool,
+}
+
+fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
+    let now = clock::now();
+    let mut reactor = Reactor::new().map_err(fatal("cannot wait for events"))?;
+    let raw = std::os::fd::AsRawFd::as_raw_fd(&host.signals);
+    let signals_slot = reactor
+        .add(&mut Pipe::source(&raw), Interest::READABLE, Key::Signals)
+        .map_err(fatal("cannot watch signals"))?;
+    reactor.want(signals_slot, Readiness::READ);
+    let waker = reactor.waker(Key::Waker).map_err(fatal("cannot be woken"))?;
+    let notify = match parts.notify {
+        Some(notify) => {
+            let slot = reactor
+                .add(&mut Pipe::source(&notify.raw()), Interest::READABLE, Key::NotifySocket)
+                .map_err(fatal("cannot watch the notify socket"))?;
+            reactor.want(slot, Readiness::READ);
+            Some((notify, slot))
+        }
+        None => None,
+    };
+    let listener = match parts.listener {
+        Some(mut listener) => {
+            let slot = reactor
+                .add(&mut listener, Interest::READABLE, Key::Listener)
+                .map_err(fatal("cannot watch the control socket"))?;
+            reactor.want(slot, Readiness::READ);
+            Some((listener, slot))
+        }
+        None => None,
+    };
+    let descriptors = limits::limit(Resource::OpenFiles).map_or(1024, |limit| limit.soft);
+    let half = usize::try_from(descriptors / 2).unwrap_or(usize::MAX);
+    let most = parts.settings.max_connections.min(half.max(8));
+    let log_settings = LogSettings {
+        stage_dir: parts.paths.runtime.join("stage"),
+        total: parts.settings.log.total,
+    };
+    Ok(Daemon {
+        now,
+        started: now,
+        reactor,
+        signals: host.signals,
+        signals_slot,
+        supervisor: Supervisor::new(),
+        effects: VecDeque::new(),
+        spawns: VecDeque::new(),
+        children: Children::default(),
+        entries: Entries::new(),
+        stems: BTreeMap::new(),
+        purges: BTreeSet::new(),
+        launcher: Launcher::new(host.umask, host.nofile, host.oom_score_adj)
+            .map_err(fatal("cannot open the null device"))?,
+        spawner: Spawner::new().map_err(fatal("cannot prepare spawning"))?,
+        logs: Logs::new(log_settings),
+        busy: Busy::default(),
+        sweeps: Sweeps::default(),
+        live: parts.live,
+        saving: Saving::new(parts.save),
+        news: News::default(),
+        notify,
+        waker,
+        connections: Connections::new(listener, most, parts.group),
+        pending: BTreeMap::new(),
+        next_reply: 0,
+        ids: MessageIds::new(format!("{:08x}", random() >> 32)),
+        base_environment: Rc::new(base_environment(&own_environment())),
+        settings: parts.settings,
+        paths: parts.paths,
+        own_log: parts.own_log,
+        reap_due: true,
+        pid_files_due: VecDeque::new(),
+        ending: Ending::No,
+        container: None,
+    })
+}
+
+/// Says what failed.
+fn fatal(what: &str) -> impl FnOnce(io::Error) -> StartError + use<> {
+    let what = what.to_owned();
+    move |error| StartError::new(format!("{what}: {}", describe(&error)))
 }
 
 impl Daemon {
@@ -275,6 +379,36 @@ impl Daemon {
         }
     }
 
+    /// Enters the apps that the configuration directory declares: new ones are started, changed
+    /// ones take over their new definition.
+    fn enter_declared(&mut self, declared: Vec<Declared>) {
+        for Declared { path, document, text } in declared {
+            let shown = path.to_string_lossy().into_owned();
+            let defaults = self.settings.defaults();
+            let origin = Origin {
+                dialect: Dialect::Pmd,
+                dir: path.parent().unwrap_or(Path::new("/")),
+                environment: &self.base_environment,
+                profile: None,
+                source: Some(&path),
+                file: Some((&shown, &text)),
+                strict: false,
+                defaults: &defaults,
+            };
+            let resolved = resolve::apps(&document, &origin);
+            for problem in resolved.problems.iter().chain(&resolved.warnings) {
+                self.own_log.warn(problem);
+            }
+            if resolved.problems.is_empty() {
+                let apps = resolved.apps.into_iter().map(Rc::new).collect();
+                let from = self.reply_to(Pending::Nobody);
+                let options = Options { wait: Patience::None, ..Options::default() };
+                let request = Request::Create { apps, existing: Existing::Apply, options };
+                self.input(Input::Request { from, request });
+            }
+        }
+    }
+
     fn write_own_pid(&self) {
         let path = self.paths.runtime.join("pmd.pid");
         let _ = fs::write(path, format!("{}\n", process::own_pid()));
@@ -287,6 +421,54 @@ impl Daemon {
         let _ = fs::remove_file(self.paths.runtime.join("notify.sock"));
         self.own_log.info("ended in order");
     }
+}
+
+/// The settings, and the documents that declare apps to be run from the start.
+fn settings(paths: &Paths) -> Result<(Settings, Vec<Declared>), StartError> {
+    let wrong = |problems: Vec<Problem>| StartError {
+        message: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        code: 6,
+    };
+    let path = paths.settings();
+    let mut declared = Vec::new();
+    let settings = if path.exists() {
+        let shown = path.to_string_lossy().into_owned();
+        let (document, text) = files::document(&path, &shown).map_err(wrong)?;
+        let settings = Settings::read(&document, Some((&shown, &text))).map_err(wrong)?;
+        if document.get("apps").is_some() || document.is_array() {
+            declared.push(Declared { path, document, text });
+        }
+        settings
+    } else {
+        Settings::default()
+    };
+    let mut more: Vec<_> = fs::read_dir(paths.apps())
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .collect();
+    more.sort();
+    for path in more {
+        let shown = path.to_string_lossy().into_owned();
+        let (document, text) = files::document(&path, &shown).map_err(wrong)?;
+        declared.push(Declared { path, document, text });
+    }
+    Ok((settings, declared))
+}
+
+/// A document in the configuration directory.
+#[derive(Debug)]
+struct Declared {
+    path: PathBuf,
+    document: Value,
+    text: String,
+}
+
+fn own_environment() -> crate::supervisor::spec::Environment {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    strip_shell_noise(variables)
 }
 
 /// One daemon per state directory: the lock is held for life and never inherited.
@@ -317,7 +499,7 @@ fn make_directories(paths: &Paths) -> Result<(), StartError> {
     let stage = paths.runtime.join("stage");
     for directory in
         [&paths.state, &paths.runtime, &stage, &paths.logs, &paths.pids, &paths.config]
-            .map(std::path::PathBuf::as_path)
+            .map(PathBuf::as_path)
             .into_iter()
             .chain([socket_dir])
     {
@@ -355,14 +537,26 @@ fn check_owner(directory: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
+/// The group that may talk to the host's own daemon.
+fn connecting_group(paths: &Paths) -> Option<u32> {
+    let is_system = users::effective_uid() == 0 && paths.socket.starts_with("/run/pmd");
+    if is_system { users::group_by_name("pmd").ok().flatten() } else { None }
+}
+
 /// Under the lock an old socket of this name belongs to nobody.
-fn listen(path: &Path, group: bool) -> io::Result<UnixListener> {
+fn listen(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
-    let mode = if group { 0o660 } else { 0o600 };
+    let mut mode = 0o600;
+    if let (Some(group), Some(directory)) = (group, path.parent()) {
+        mode = 0o660;
+        std::os::unix::fs::chown(path, None, Some(group))?;
+        std::os::unix::fs::chown(directory, None, Some(group))?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o750))?;
+    }
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }

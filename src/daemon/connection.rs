@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::time::Duration;
 
+use mio::Interest;
 use mio::net::{UnixListener, UnixStream};
 use serde_json::json;
 
@@ -17,7 +18,7 @@ use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::{Publication, envelope};
 use crate::proto::messages::session::{Answer, Hangup};
 use crate::proto::messages::stamp::MessageIds;
-use crate::reactor::{Interest, Reactor, Readiness, Ready, Slot};
+use crate::reactor::{Reactor, Readiness, Ready, Slot};
 use crate::supervisor::vocabulary::Target;
 use crate::sys::peer::{self, PeerCredentials};
 use crate::sys::{fds, process, users};
@@ -57,6 +58,8 @@ pub struct Connections {
     clients: BTreeMap<ConnId, Connection>,
     next: u64,
     limit: usize,
+    /// The socket's mode lets a group in.
+    group_may_enter: bool,
     /// Given up for a moment to tell a client that there is no room.
     spare: Option<File>,
     /// Accepting goes on then.
@@ -67,12 +70,17 @@ pub struct Connections {
 impl Connections {
     /// `limit`: connections at a time.
     #[must_use]
-    pub fn new(listener: Option<(UnixListener, Slot)>, limit: usize) -> Self {
+    pub fn new(
+        listener: Option<(UnixListener, Slot)>,
+        limit: usize,
+        group_may_enter: bool,
+    ) -> Self {
         Self {
             listener,
             clients: BTreeMap::new(),
             next: 0,
             limit,
+            group_may_enter,
             spare: spare(),
             paused_until: None,
             buffer: Vec::new(),
@@ -82,6 +90,11 @@ impl Connections {
     #[must_use]
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
         self.clients.get_mut(&id)
+    }
+
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.listener.is_some()
     }
 
     #[must_use]
@@ -204,7 +217,7 @@ impl Daemon {
         let home = self.paths.state.to_string_lossy();
         let hello = Hello { pid: process::own_pid().raw(), home: &home, owner };
         let mut control = Control::greet(&hello, self.now.wall, &self.ids);
-        let may_enter = owner || self.paths.group_may_connect;
+        let may_enter = owner || self.connections.group_may_enter;
         if !may_enter {
             let error = ErrorReply::new(Code::ForbiddenUser, "this daemon serves another user");
             let line =

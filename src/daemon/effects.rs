@@ -55,7 +55,7 @@ impl Daemon {
     }
 
     /// A failed signal needs no report: the exit that explains it follows.
-    fn signal(&mut self, id: ChildId, signal: Signal, group: bool) {
+    pub(super) fn signal(&mut self, id: ChildId, signal: Signal, group: bool) {
         let Some(child) = self.children.get(id).filter(|child| child.lives) else { return };
         let sent = match (&child.adopted, group) {
             // While the leader is unreaped its number cannot mean another group.
@@ -114,8 +114,8 @@ impl Daemon {
                 self.live.take_over(heir.slot, own);
                 self.live.release(heir.slot);
                 heir.slot = own;
-            } else {
-                let _ = std::fs::remove_file(&entry.files.pid_file);
+            } else if let Some(path) = &entry.files.pid_file {
+                let _ = std::fs::remove_file(path);
             }
         } else if child.successor {
             self.live.release(child.slot);
@@ -132,7 +132,9 @@ impl Daemon {
         }
         let Some(entry) = self.entries.remove(&process) else { return };
         self.live.release(entry.slot);
-        let _ = std::fs::remove_file(&entry.files.pid_file);
+        if let Some(path) = &entry.files.pid_file {
+            let _ = std::fs::remove_file(path);
+        }
         if self.purges.remove(&process) {
             for path in entry.files.logs.iter().flatten().chain(&entry.files.both) {
                 self.purge(path);

@@ -23,7 +23,6 @@ pub struct Entry {
     pub subject: Subject,
     /// The definition `program` and `files` were made for.
     pub spec: Rc<AppSpec>,
-    pub instance: u32,
     /// The program as it is executed; looked up once and again when it is not found.
     pub program: Option<PathBuf>,
     pub files: Files,
@@ -94,7 +93,6 @@ impl Entry {
         Self {
             subject,
             spec,
-            instance,
             program: None,
             files,
             child: None,
@@ -112,7 +110,9 @@ impl Entry {
             Some(path) => path.to_string_lossy().into_owned(),
             None => "/dev/null".to_owned(),
         };
-        let pid = self.files.pid_file.to_string_lossy().into_owned();
+        let pid = self.files.pid_file.as_ref().map_or_else(String::new, |path| {
+            path.to_string_lossy().into_owned()
+        });
         pm2_record::Files { out: log(0), error: log(1), pid }
     }
 

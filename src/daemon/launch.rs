@@ -13,15 +13,17 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use mio::Interest;
+
 use crate::base::{ChildId, ProcId, SpawnError, Stage, Stream};
-use crate::config::{envfile, preflight};
+use crate::config::{envfile, program};
 use crate::daemon::Daemon;
 use crate::daemon::children::{Child, Notification};
 use crate::daemon::entries::{Entry, Mode, Pipe};
 use crate::daemon::key::Key;
 use crate::daemon::live::Identity;
 use crate::daemon::{account, plan};
-use crate::reactor::{Interest, Readiness};
+use crate::reactor::Readiness;
 use crate::supervisor::spec::{AppSpec, Environment, OnDaemonLoss, Stdin};
 use crate::supervisor::vocabulary::Input;
 use crate::sys::args::CArgs;
@@ -32,7 +34,6 @@ use crate::sys::{fds, proc, process};
 /// Errors of Linux by number, for stages that fail in the daemon.
 mod errno {
     pub const INVALID: i32 = 22;
-    pub const NOT_PERMITTED: i32 = 1;
     pub const NO_SUCH_FILE: i32 = 2;
 }
 
@@ -96,13 +97,17 @@ impl Daemon {
         spec: &Rc<AppSpec>,
     ) -> Result<crate::base::Pid, SpawnError> {
         self.prepare_entry(process, instance, spec).map_err(prepare)?;
-        for stream in Stream::BOTH {
+        let inherit = self.container.as_ref().is_some_and(|container| container.inherit);
+        for stream in Stream::BOTH.into_iter().filter(|_| !inherit) {
             self.open_pipe(process, stream, spec).map_err(prepare)?;
         }
         let files: Vec<Environment> = spec
             .env_file
             .iter()
-            .map(|path| envfile::read(path).map_err(|_| at_prepare(errno::INVALID)))
+            .map(|path| {
+                let read = envfile::read(path, "").map_err(|_| at_prepare(errno::INVALID))?;
+                Ok(read.into_iter().collect())
+            })
             .collect::<Result<_, _>>()?;
         let account = account::of(spec).map_err(prepare)?;
         let credentials = account.as_ref().map(|account| &account.credentials);
@@ -147,7 +152,13 @@ impl Daemon {
             }
         };
         let null = self.launcher.null.as_fd();
-        let output = |stream| entry.pipe(stream).map_or(null, Pipe::borrow);
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let output = |stream| match (entry.pipe(stream), stream) {
+            (Some(pipe), _) => pipe.borrow(),
+            (None, Stream::Out) if inherit => stdout.as_fd(),
+            (None, Stream::Err) if inherit => stderr.as_fd(),
+            (None, Stream::Out | Stream::Err) => null,
+        };
         let mut descriptors: Vec<(i32, BorrowedFd<'_>)> = vec![
             (0, stdin.as_ref().map_or(null, |(read, _)| read.as_fd())),
             (1, output(Stream::Out)),
@@ -311,7 +322,7 @@ impl Daemon {
         let plan = plan::stream(spec, entry, stream, &self.settings);
         self.logs.open(crate::logs::StreamId { process, stream }, plan, journal);
         entry.pipes[stream.index()] = Some(Pipe { fd, watch, mode: Mode::Polled, finish: false });
-        let wanted = self.news.wants_lines(&entry.subject);
+        let wanted = self.container.is_some() || self.news.wants_lines(&entry.subject);
         self.logs.watch(crate::logs::StreamId { process, stream }, wanted);
         Ok(())
     }
@@ -326,7 +337,7 @@ impl Daemon {
                 .filter(|found| found.lives && !found.successor)
                 .map(|found| found.pid);
             let (Some(entry), Some(pid)) = (self.entries.get(&process), pid) else { continue };
-            let path = &entry.files.pid_file;
+            let Some(path) = &entry.files.pid_file else { continue };
             if let Err(error) = write_pid_file(path, pid.raw()) {
                 self.own_log.warn(format_args!(
                     "cannot write pid file {}: {}",
@@ -369,7 +380,10 @@ fn find_program(spec: &AppSpec, files: &[Environment]) -> Option<PathBuf> {
         .get("PATH")
         .or_else(|| files.iter().rev().find_map(|file| file.get("PATH")))
         .or_else(|| spec.inherited.get("PATH"));
-    preflight::find_program(word, &spec.cwd, path)
+    if word.contains('/') {
+        return Some(spec.cwd.join(word));
+    }
+    program::find_in_path(word, path.unwrap_or(program::DEFAULT_PATH), &spec.cwd)
 }
 
 fn c_path(path: &Path) -> Result<CString, SpawnError> {

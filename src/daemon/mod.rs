@@ -10,6 +10,7 @@ mod answers;
 mod boot;
 mod children;
 mod connection;
+pub mod container;
 mod effects;
 mod entries;
 mod key;
@@ -40,7 +41,7 @@ use crate::config::paths::Paths;
 use crate::config::settings::Settings;
 use crate::logs::Logs;
 use crate::proto::messages::stamp::MessageIds;
-use crate::reactor::waker::Waker;
+use crate::reactor::Waker;
 use crate::reactor::{Reactor, Readiness, Ready, Slot};
 use crate::supervisor::Supervisor;
 use crate::supervisor::spec::Environment;
@@ -114,6 +115,8 @@ pub struct Daemon {
     /// Pid files that are not yet as the processes are.
     pid_files_due: VecDeque<(ProcId, ChildId)>,
     ending: Ending,
+    /// Container mode.
+    container: Option<container::Running>,
 }
 
 /// How far the end of the daemon is.
@@ -121,7 +124,7 @@ pub struct Daemon {
 enum Ending {
     No,
     /// Everything is being stopped.
-    Stopping { signalled: bool },
+    Stopping,
     /// Nothing is left to do but to say good-bye, until then.
     Leaving { until: Time },
 }
@@ -151,6 +154,8 @@ impl Daemon {
             self.sweep_due();
             self.settle();
             self.save_if_due();
+            self.watch_container();
+            self.settle();
             if quiet {
                 self.write_pid_files();
             }
@@ -174,7 +179,7 @@ impl Daemon {
         }
         let leaving = match self.ending {
             Ending::Leaving { until } => Some(until),
-            Ending::No | Ending::Stopping { .. } => None,
+            Ending::No | Ending::Stopping => None,
         };
         let deadline = [
             self.supervisor.next_deadline(),
@@ -182,6 +187,7 @@ impl Daemon {
             self.sweeps.next_deadline(),
             self.saving.next_deadline(),
             self.connections.next_deadline(),
+            self.container.as_ref().and_then(container::Running::next_deadline),
             leaving,
         ]
         .into_iter()
@@ -209,6 +215,7 @@ impl Daemon {
         while let Some((signal, _)) = self.signals.next()? {
             match signal {
                 Signal::CHLD => self.reap_due = true,
+                _ if self.container.is_some() => self.container_signal(signal),
                 Signal::TERM | Signal::INT | Signal::QUIT => self.on_end_signal(signal),
                 Signal::HUP | Signal::USR2 => self.reopen_logs(),
                 _ => {}
@@ -223,20 +230,20 @@ impl Daemon {
         match self.ending {
             Ending::No if self.settings.stop_on_exit => {
                 self.own_log.info(format_args!("stopping everything signal={signal}"));
-                self.begin_stop(true);
+                self.begin_stop();
             }
             Ending::No => {
                 self.own_log.info(format_args!("leaving, programs stay signal={signal}"));
                 self.leave("signal");
             }
-            Ending::Stopping { .. } => self.kill_everything(),
+            Ending::Stopping => self.kill_everything(),
             Ending::Leaving { .. } => {}
         }
     }
 
     /// Asks the supervisor to stop everything; its answer ends the daemon.
-    fn begin_stop(&mut self, signalled: bool) {
-        self.ending = Ending::Stopping { signalled };
+    fn begin_stop(&mut self) {
+        self.ending = Ending::Stopping;
         let from = self.reply_to(Pending::Stop);
         self.input(Input::Request { from, request: Request::Shutdown });
     }

@@ -55,6 +55,9 @@ impl News {
 impl Daemon {
     /// Carries out `Effect::Publish`.
     pub(super) fn publish(&mut self, notice: Notice) {
+        if self.container.is_some() {
+            self.container_notice(&notice);
+        }
         let subject = Subject {
             id: notice.process,
             name: notice.name.clone(),
@@ -152,6 +155,7 @@ impl Daemon {
         }
         let mut lines = std::mem::take(&mut self.news.lines);
         self.logs.take_lines(&mut lines);
+        self.container_lines(&mut lines);
         for line in lines.drain(..) {
             let Some(entry) = self.entries.get(&line.id.process) else { continue };
             let subject = entry.subject.clone();
@@ -215,7 +219,7 @@ impl Daemon {
     pub(super) fn recount_watchers(&mut self) {
         self.news.line_filters = self.connections.line_filters();
         for (&process, entry) in &self.entries {
-            let wanted = self.news.wants_lines(&entry.subject);
+            let wanted = self.container.is_some() || self.news.wants_lines(&entry.subject);
             for stream in Stream::BOTH {
                 self.logs.watch(StreamId { process, stream }, wanted);
             }

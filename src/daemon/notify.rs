@@ -2,8 +2,9 @@
 
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 
 use crate::base::ChildId;
 use crate::daemon::Daemon;
@@ -22,7 +23,7 @@ const PER_TURN: usize = 64;
 #[derive(Debug)]
 pub struct NotifySocket {
     socket: UnixDatagram,
-    path: PathBuf,
+    path: String,
 }
 
 impl NotifySocket {
@@ -37,16 +38,30 @@ impl NotifySocket {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let socket = UnixDatagram::bind(path)?;
+        Self::take(UnixDatagram::bind(path)?, path.to_string_lossy().into_owned())
+    }
+
+    /// A socket without a file: in the abstract name space, under a name nobody can guess.
+    ///
+    /// # Errors
+    ///
+    /// Those of binding.
+    pub fn bind_abstract(name: u64) -> io::Result<Self> {
+        let name = format!("pmd-notify-{name:016x}");
+        let address = SocketAddr::from_abstract_name(&name)?;
+        Self::take(UnixDatagram::bind_addr(&address)?, format!("@{name}"))
+    }
+
+    fn take(socket: UnixDatagram, path: String) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         peer::pass_credentials(&socket)?;
-        Ok(Self { socket, path: path.to_owned() })
+        Ok(Self { socket, path })
     }
 
     /// As it stands in the environment.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.path.to_str().unwrap_or_default()
+        &self.path
     }
 
     pub fn raw(&self) -> i32 {

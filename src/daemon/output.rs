@@ -7,6 +7,7 @@
 
 use crate::base::{ProcId, Stream, Time};
 use crate::daemon::Daemon;
+use crate::daemon::container::{self, Running};
 use crate::daemon::entries::{Mode, Pipe};
 use crate::logs::{Pumped, StreamId};
 use crate::reactor::Readiness;
@@ -162,6 +163,9 @@ impl Daemon {
         else {
             return Pumped::default();
         };
+        if self.container.as_ref().is_some_and(Running::is_full) {
+            return Pumped { moved: 0, drained: false, retry: Some(container::RETRY) };
+        }
         let pumped = self.logs.pump(id, pipe.borrow(), BUDGET, self.now);
         if pipe.finish && pumped.moved == 0 && pumped.retry.is_none() {
             pipe.finish = false;

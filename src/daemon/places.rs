@@ -17,7 +17,7 @@ pub struct Files {
     pub both: Option<PathBuf>,
     /// Other streams write to these files as well.
     pub shared: bool,
-    pub pid_file: PathBuf,
+    pub pid_file: Option<PathBuf>,
 }
 
 /// Chooses the files of an instance. `distinct`: another app's name gives the same file names, so
@@ -59,7 +59,24 @@ pub fn files(
     };
     let same = pair[0].is_some() && pair[0] == pair[1];
     let shared = (several && spec.logs.merge) || same;
-    Files { logs: pair, both, shared, pid_file }
+    Files { logs: pair, both, shared, pid_file: Some(pid_file) }
+}
+
+/// The files of an instance in a container: only those that were asked for by name.
+#[must_use]
+pub fn files_of_container(spec: &AppSpec, instance: u32) -> Files {
+    let nowhere = Path::new("/");
+    let all = files(spec, instance, ProcId(0), false, nowhere, nowhere);
+    let keep = |path: &Option<PathBuf>, target: &LogTarget| match target {
+        LogTarget::File(_) => path.clone(),
+        LogTarget::Default | LogTarget::Nowhere => None,
+    };
+    let logs = [keep(&all.logs[0], &spec.logs.out), keep(&all.logs[1], &spec.logs.error)];
+    let both = match &spec.logs.both {
+        LogBoth::File(_) => all.both,
+        LogBoth::No | LogBoth::Default => None,
+    };
+    Files { logs, both, pid_file: spec.pid_file.is_some().then_some(all.pid_file).flatten(), ..all }
 }
 
 /// An app's name as a part of a file name: harmless characters only.

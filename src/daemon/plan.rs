@@ -180,14 +180,13 @@ pub fn stream(spec: &AppSpec, entry: &Entry, stream: Stream, settings: &Settings
     let logs = &spec.logs;
     StreamPlan {
         app: Rc::from(spec.name.as_str()),
-        instance: entry.instance,
         target: entry.files.logs[stream.index()].clone(),
         both: entry.files.both.clone(),
         shared: entry.files.shared,
         format: logs.format,
         date: logs.date.as_deref().map(|pattern| DatePattern::compile(pattern).0),
-        max_size: logs.max_size.unwrap_or(settings.log_max_size),
-        keep: logs.keep.unwrap_or(settings.log_keep),
-        full: logs.full.unwrap_or(settings.log_full),
+        max_size: logs.max_size.unwrap_or(settings.log.max_size),
+        keep: logs.keep.unwrap_or(settings.log.keep),
+        full: logs.full.unwrap_or(settings.log.full),
     }
 }

@@ -1,13 +1,16 @@
 //! Reads the last words of a program that did not stay up, for the two reasons that come most often:
 //! its port is taken, or it may not open it. Pure but for looking up who holds the port.
 
+use std::fs;
+
+use crate::base::Pid;
 use crate::sys::proc;
 
 /// A sentence that says more than the exit code, where the last lines of stderr give one away.
 #[must_use]
 pub fn explain(name: &str, lines: &[String]) -> Option<String> {
     if let Some(port) = port_in_use(lines) {
-        let holder = match proc::listener_on(port) {
+        let holder = match listener_on(port) {
             Some((pid, program)) => format!(" by '{program}' (pid {pid})"),
             None => String::new(),
         };
@@ -53,6 +56,28 @@ fn port_in(line: &str) -> Option<u16> {
         number(lower.get(at + 4..)?)
     };
     after_colon.or_else(after_word)
+}
+
+/// Who listens on a TCP port of this host: pid and name of the program, as far as we may look.
+///
+/// Source of the columns: proc(5), `/proc/net/tcp`; state `0A` is LISTEN.
+fn listener_on(port: u16) -> Option<(Pid, String)> {
+    let wanted = format!(":{port:04X}");
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|path| {
+        fs::read_to_string(path).ok()?.lines().skip(1).find_map(|line| {
+            let mut columns = line.split_whitespace();
+            let is_ours = columns.nth(1)?.ends_with(&wanted) && columns.nth(1)? == "0A";
+            if is_ours { columns.nth(5).map(str::to_owned) } else { None }
+        })
+    })?;
+    let link = format!("socket:[{inode}]");
+    proc::all().ok()?.find_map(|pid| {
+        let holds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().any(|entry| {
+            fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == link.as_str())
+        });
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        holds.then(|| (pid, name.trim_end().to_owned()))
+    })
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::proto::messages::pm2_record;
 use crate::proto::messages::request::{Apply, Ask, Command, EnvWish, LogQuery, MAX_LINES, Verb};
 use crate::proto::messages::session::Answer;
 use crate::proto::messages::stamp::timestamp;
-use crate::supervisor::Process;
+use crate::supervisor::{Goal, Process};
 use crate::supervisor::spec::{AppSpec, Environment};
 use crate::supervisor::vocabulary::{
     Action, EnvChange, Existing, Input, Options, Request, Target, Until,
@@ -53,6 +53,8 @@ pub enum Pending {
     Apply { client: ConnId, tag: u64, steps: Value, prune: Vec<Target>, results: Vec<Value> },
     Resurrect { client: ConnId, tag: u64 },
     Shutdown { client: ConnId, tag: u64 },
+    /// The daemon itself entered apps.
+    Nobody,
 }
 
 impl Daemon {
@@ -294,7 +296,7 @@ impl Daemon {
             source: source.map(std::path::Path::new),
             file: None,
             strict: false,
-            defaults: &self.settings.defaults,
+            defaults: &self.settings.defaults(),
         };
         let document = Value::Array(configs.iter().cloned().map(Value::Object).collect());
         let resolved = resolve::apps(&document, &origin);
@@ -564,7 +566,7 @@ impl Daemon {
                             .iter()
                             .filter(|(name, value)| {
                                 let value = value.as_str().unwrap_or_default();
-                                secrets::is_secret(name, value, &spec.secret_env)
+                                secrets::mask(name, value, &spec.secret_env) != value
                             })
                             .map(|(name, _)| name.clone())
                             .collect();
@@ -739,7 +741,7 @@ impl Daemon {
         let targets: Vec<Target> = self
             .supervisor
             .processes()
-            .filter(|process| process.is_wanted() && process.child().is_none())
+            .filter(|process| process.goal() == Goal::Up && process.child().is_none())
             .map(|process| Target::Id(process.id()))
             .collect();
         if targets.is_empty() {
@@ -768,7 +770,7 @@ impl Daemon {
             return None;
         }
         self.own_log.info("stopping everything reason=command");
-        self.ending = Ending::Stopping { signalled: false };
+        self.ending = Ending::Stopping;
         let from = self.reply_to(Pending::Shutdown { client, tag });
         self.input(Input::Request { from, request: Request::Shutdown });
         None
@@ -782,6 +784,9 @@ impl Daemon {
         instance: u32,
         spec: &AppSpec,
     ) -> places::Files {
+        if self.container.is_some() {
+            return places::files_of_container(spec, instance);
+        }
         let stem = places::file_name(&spec.name);
         let owner = self.stems.entry(stem).or_insert_with(|| spec.name.clone());
         let distinct = *owner != spec.name;

@@ -32,6 +32,12 @@ pub struct Saving {
 }
 
 impl Saving {
+    /// `enabled`: whether anything is ever written.
+    #[must_use]
+    pub fn new(enabled: bool) -> Self {
+        Self { enabled, ..Self::default() }
+    }
+
     /// The table changed.
     pub fn mark(&mut self, now: Time) {
         if self.enabled && self.dirty_since.is_none() {

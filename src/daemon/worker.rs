@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 
 use crate::daemon::state;
-use crate::reactor::waker::Waker;
+use crate::reactor::Waker;
 
 /// Stack of the thread, in bytes.
 const STACK: usize = 64 * 1024;

@@ -218,7 +218,7 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
 /// # Errors
 ///
 /// `EMFILE`, `ENFILE`, `ENOMEM`.
-pub fn memory_file() -> io::Result<std::fs::File> {
+pub fn memory_file() -> io::Result<File> {
     // SAFETY: the name is a C string; the flags are plain numbers.
     let raw = cvt(unsafe { libc::memfd_create(c"pmd".as_ptr(), libc::MFD_CLOEXEC) })?;
     // SAFETY: the kernel has just made the descriptor for us.

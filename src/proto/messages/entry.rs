@@ -9,7 +9,7 @@ use crate::base::{Now, Pid, ProcId, Signal, WallTime};
 use crate::proto::messages::error::ErrorReply;
 use crate::proto::messages::event::millis;
 use crate::proto::messages::stamp::timestamp;
-use crate::supervisor::Process;
+use crate::supervisor::{ExitReason, Process};
 
 /// What the daemon knows about a process and the supervisor does not.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -127,14 +127,19 @@ impl<'a> Entry<'a> {
     /// Everything.
     #[must_use]
     pub fn full(process: &'a Process, now: Now, facts: Facts) -> Self {
-        let exits = process.exits();
-        let last_exits = exits
+        let last_exits = process
+            .exits()
+            .iter()
             .map(|exit| LastExit {
                 at: timestamp(exit.at),
                 exit_code: exit.status.code(),
                 signal: exit.status.signal(),
                 uptime: millis(exit.uptime),
-                reason: if exit.commanded { "command" } else { "exit" },
+                reason: match exit.reason {
+                    ExitReason::Crash | ExitReason::Finished => "exit",
+                    ExitReason::Stop | ExitReason::Restart => "command",
+                    ExitReason::Reload => "reload",
+                },
             })
             .collect();
         let details = Details {
