@@ -1,0 +1,294 @@
+//! Pipes and their re-opening, socket pairs, the null device.
+//!
+//! A child's output pipe is held open for reading *and* writing, by the child and by us: then
+//! there is always a reader, no child dies of `SIGPIPE` when the daemon does, and what it wrote
+//! stays in the kernel until the next daemon has attached itself. The price is that such a pipe
+//! never reports its end; the end of a child is learned from the child.
+
+use std::fs::{self, File};
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::base::Pid;
+use crate::sys::{cvt, is};
+
+/// What every pipe has at first, in bytes.
+const USUAL_CAPACITY: usize = 64 * 1024;
+/// `PIPEFS_MAGIC` of `statfs(2)`.
+const PIPE_FILE_SYSTEM: u64 = 0x5049_5045;
+
+/// A pipe held by one read-write descriptor, in blocking mode, as a child's standard output.
+///
+/// `capacity` is asked for if it is more than the usual 64 KiB; a refusal (a user's pipes share a
+/// limit) is no error. The daemon reads by [`crate::sys::splice`] alone, which never blocks
+/// whatever the mode.
+///
+/// # Errors
+///
+/// `EMFILE`, `ENFILE`; those of opening `/proc/self/fd`.
+pub fn open_pipe(capacity: usize) -> io::Result<OwnedFd> {
+    let (reader, _writer) = pipe()?;
+    let both = reopen(&reader)?;
+    if capacity > USUAL_CAPACITY {
+        let _ = set_pipe_size(borrow(&both), capacity);
+    }
+    Ok(both)
+}
+
+/// An ordinary pipe: where to read, where to write. Both block.
+///
+/// # Errors
+///
+/// `EMFILE`, `ENFILE`.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` is valid for writes of two numbers.
+    cvt(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    // SAFETY: the kernel has just made both descriptors for us.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// The pipe with this inode that is descriptor `fd` of a living process, or any other of its
+/// descriptors; opened for reading and writing. `None` if it has no such pipe (any more).
+///
+/// # Errors
+///
+/// `EACCES`, `EPERM` for a process of another user; `EMFILE`, `ENFILE`.
+pub fn attach_pipe(pid: Pid, fd: RawFd, inode: u64) -> io::Result<Option<OwnedFd>> {
+    let table = PathBuf::from(format!("/proc/{pid}/fd"));
+    if let Some(pipe) = attach(&table.join(fd.to_string()), inode)? {
+        return Ok(Some(pipe));
+    }
+    let entries = match fs::read_dir(&table) {
+        Ok(entries) => entries,
+        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let Ok(entry) = entry else { break };
+        if let Some(pipe) = attach(&entry.path(), inode)? {
+            return Ok(Some(pipe));
+        }
+    }
+    Ok(None)
+}
+
+/// Looks before it opens, at the very thing it opens: another process may put what it likes under
+/// its numbers, and opening a device can do things.
+fn attach(path: &Path, inode: u64) -> io::Result<Option<OwnedFd>> {
+    let place: OwnedFd = match File::options().read(true).custom_flags(libc::O_PATH).open(path) {
+        Ok(place) => place.into(),
+        Err(error) if is_gone(&error) || is(&error, libc::ENXIO) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let about = metadata(borrow(&place))?;
+    if !about.file_type().is_fifo() || about.ino() != inode || !is_anonymous_pipe(&place)? {
+        return Ok(None);
+    }
+    match reopen(&place) {
+        Ok(pipe) => Ok(Some(pipe)),
+        Err(error) if is_gone(&error) || is(&error, libc::ENXIO) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    is(error, libc::ENOENT) || is(error, libc::ESRCH)
+}
+
+/// Inode numbers are unique within a file system only.
+fn is_anonymous_pipe(fd: &OwnedFd) -> io::Result<bool> {
+    file_system(borrow(fd)).map(|magic| magic == PIPE_FILE_SYSTEM)
+}
+
+/// The magic number of the file system a descriptor is on.
+pub(super) fn file_system(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: `statfs` is plain numbers, for which all zeroes is a value.
+    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `about` is valid for writes for the whole call.
+    cvt(unsafe { libc::fstatfs(fd.as_raw_fd(), &raw mut about) })?;
+    // The C libraries disagree about width and sign; the kernel's number has 32 bits.
+    #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)]
+    Ok(about.f_type as u64 & 0xffff_ffff)
+}
+
+/// The same file once more, for reading and writing.
+fn reopen(fd: &OwnedFd) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    File::options().read(true).write(true).open(path).map(OwnedFd::from)
+}
+
+/// The inode number behind a descriptor: with the boot it names a pipe.
+///
+/// # Errors
+///
+/// None that a valid descriptor can meet.
+pub fn inode_of(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    metadata(fd).map(|about| about.ino())
+}
+
+/// What `fstat(2)` says, in the standard library's wide form.
+pub(super) fn metadata(fd: BorrowedFd<'_>) -> io::Result<fs::Metadata> {
+    // SAFETY: the descriptor is open as long as `fd` lives, which is longer than `file`; and
+    // `file` does not close it, being never dropped.
+    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd.as_raw_fd()) });
+    file.metadata()
+}
+
+/// Gives a descriptor's file to another user, so that a child with that user can open its own
+/// `/dev/stdout`.
+///
+/// # Errors
+///
+/// `EPERM` unless we are root.
+pub fn give_to(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
+    std::os::unix::fs::fchown(fd, Some(uid), Some(gid))
+}
+
+/// How many bytes wait to be read.
+///
+/// # Errors
+///
+/// `ENOTTY` for a descriptor that does not know.
+pub fn waiting(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one `int`, for which `count` is valid.
+    cvt(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut count) })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// How many bytes a pipe holds when every page of it is full.
+///
+/// # Errors
+///
+/// `EBADF` for what is no pipe.
+pub fn pipe_size(pipe: BorrowedFd<'_>) -> io::Result<usize> {
+    // SAFETY: asks for a number; touches no memory.
+    let size = cvt(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_GETPIPE_SZ) })?;
+    Ok(usize::try_from(size).unwrap_or(0))
+}
+
+/// Asks for a larger or smaller pipe; answers what it became, rounded up by the kernel.
+///
+/// # Errors
+///
+/// `EPERM` above the limit for this user: stay as it is. `EBUSY` when it holds more than `size`.
+pub fn set_pipe_size(pipe: BorrowedFd<'_>, size: usize) -> io::Result<usize> {
+    let size = libc::c_int::try_from(size).unwrap_or(libc::c_int::MAX);
+    // SAFETY: sets a number; touches no memory.
+    let size = cvt(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, size) })?;
+    Ok(usize::try_from(size).unwrap_or(0))
+}
+
+/// Two connected stream sockets: ours, which does not block, and a child's, which does.
+///
+/// # Errors
+///
+/// `EMFILE`, `ENFILE`.
+pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((ours.into(), theirs.into()))
+}
+
+/// `/dev/null`, for reading and writing.
+///
+/// # Errors
+///
+/// Those of opening it.
+pub fn null_device() -> io::Result<OwnedFd> {
+    File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from)
+}
+
+/// The highest number open in this process, or what could be it.
+pub(super) fn highest_open() -> RawFd {
+    let listed = fs::read_dir("/proc/self/fd").ok().and_then(|entries| {
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).max()
+    });
+    listed.unwrap_or(65_535)
+}
+
+fn borrow(fd: &OwnedFd) -> BorrowedFd<'_> {
+    std::os::fd::AsFd::as_fd(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+
+    fn own_pid() -> Pid {
+        Pid::new(i32::try_from(std::process::id()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_pipe_is_read_and_written_through_one_descriptor() {
+        let mut pipe = File::from(open_pipe(0).unwrap());
+        pipe.write_all(b"hello").unwrap();
+        assert_eq!(waiting(pipe.as_fd()).unwrap(), 5);
+        let mut word = [0; 5];
+        pipe.read_exact(&mut word).unwrap();
+        assert_eq!(&word, b"hello");
+    }
+
+    #[test]
+    fn a_pipe_may_be_larger_or_smaller() {
+        let pipe = open_pipe(0).unwrap();
+        let size = pipe_size(pipe.as_fd()).unwrap();
+        let page = set_pipe_size(pipe.as_fd(), 1).unwrap();
+        assert!(page <= size);
+        assert_eq!(pipe_size(pipe.as_fd()).unwrap(), page);
+        // A wish that cannot be met is no failure.
+        assert!(open_pipe(usize::MAX).is_ok());
+    }
+
+    #[test]
+    fn a_pipe_is_found_again_under_its_number_or_another() {
+        let pipe = open_pipe(0).unwrap();
+        let inode = inode_of(pipe.as_fd()).unwrap();
+        File::from(pipe.try_clone().unwrap()).write_all(b"x").unwrap();
+        for number in [pipe.as_raw_fd(), 0] {
+            let again = attach_pipe(own_pid(), number, inode).unwrap().unwrap();
+            assert_eq!(inode_of(again.as_fd()).unwrap(), inode);
+            assert_eq!(waiting(again.as_fd()).unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_not_that_pipe_is_not_attached() {
+        let pipe = open_pipe(0).unwrap();
+        let file = File::open("/proc/self/exe").unwrap();
+        let inode = inode_of(file.as_fd()).unwrap();
+        assert!(attach_pipe(own_pid(), file.as_raw_fd(), inode).unwrap().is_none());
+        let gone = inode_of(pipe.as_fd()).unwrap();
+        let number = pipe.as_raw_fd();
+        drop(pipe);
+        assert!(attach_pipe(own_pid(), number, gone).unwrap().is_none());
+        let nobody = Pid::new(i32::MAX).unwrap();
+        assert!(attach_pipe(nobody, 1, gone).unwrap().is_none());
+    }
+
+    #[test]
+    fn only_our_end_of_a_socket_pair_does_not_block() {
+        let (ours, theirs) = socket_pair().unwrap();
+        // SAFETY: asks for flags; touches no memory.
+        let flags = |fd: &OwnedFd| unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+        assert_ne!(flags(&ours) & libc::O_NONBLOCK, 0);
+        assert_eq!(flags(&theirs) & libc::O_NONBLOCK, 0);
+    }
+
+    #[test]
+    fn every_descriptor_is_close_on_exec() {
+        let (read, write) = pipe().unwrap();
+        let (ours, theirs) = socket_pair().unwrap();
+        for fd in [read, write, ours, theirs, open_pipe(0).unwrap(), null_device().unwrap()] {
+            // SAFETY: asks for flags; touches no memory.
+            let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };
+            assert_eq!(flags, libc::FD_CLOEXEC);
+        }
+    }
+}

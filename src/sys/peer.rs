@@ -1,0 +1,69 @@
+//! Who is at the other end of a Unix socket.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use crate::base::Pid;
+use crate::sys::cvt;
+
+/// Who connected, as the kernel saw it at `connect(2)` or `socketpair(2)`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PeerCredentials {
+    /// For display only: the process may have ended since. `None` where it has no number in our
+    /// namespace.
+    pub pid: Option<Pid>,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// The peer of a connected Unix socket.
+///
+/// # Errors
+///
+/// `ENOTSOCK`, `ENOPROTOOPT` or `EOPNOTSUPP` for any other descriptor.
+pub fn peer_credentials(socket: &impl AsFd) -> io::Result<PeerCredentials> {
+    let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
+    // SAFETY: `found` is valid for writes of `length` bytes, `length` for reads and writes.
+    cvt(unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut found).cast(),
+            &raw mut length,
+        )
+    })?;
+    // A socket that is not connected, or of another family, answers "nobody".
+    if found.uid == u32::MAX {
+        return Err(io::Error::from_raw_os_error(libc::ENOTCONN));
+    }
+    Ok(PeerCredentials { pid: Pid::new(found.pid), uid: found.uid, gid: found.gid })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::users;
+    use std::net::TcpListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    #[test]
+    fn the_peer_of_a_pair_is_this_process() {
+        let (one, _two) = UnixStream::pair().unwrap();
+        let peer = peer_credentials(&one).unwrap();
+        assert_eq!(peer.pid.map(Pid::raw), i32::try_from(std::process::id()).ok());
+        assert_eq!((peer.uid, peer.gid), (users::effective_uid(), users::effective_gid()));
+    }
+
+    #[test]
+    fn what_is_no_connected_unix_socket_has_no_peer() {
+        assert!(peer_credentials(&TcpListener::bind("127.0.0.1:0").unwrap()).is_err());
+        assert!(peer_credentials(&std::fs::File::open("/dev/null").unwrap()).is_err());
+        let path = std::env::temp_dir().join(format!("pmd-peer-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        // A listener's own credentials are those of whoever called `listen`.
+        assert_eq!(peer_credentials(&listener).unwrap().uid, users::effective_uid());
+    }
+}

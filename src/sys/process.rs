@@ -1,0 +1,180 @@
+//! This process: its rights, its terminal, its host.
+
+use std::ffi::{CStr, c_char};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use crate::base::{Pid, Signal};
+use crate::sys::{cvt, cvt_size, is};
+
+/// This process.
+#[must_use]
+pub fn own_pid() -> Pid {
+    // SAFETY: reads a number of this process; cannot fail.
+    let raw = unsafe { libc::getpid() };
+    // A pid is positive: the other branch is never taken.
+    Pid::new(raw).unwrap_or_else(|| std::process::abort())
+}
+
+/// The parent; `None` if it is outside our namespace.
+#[must_use]
+pub fn parent() -> Option<Pid> {
+    // SAFETY: reads a number of this process; cannot fail.
+    Pid::new(unsafe { libc::getppid() })
+}
+
+/// From now on orphaned descendants become children of this process.
+///
+/// # Errors
+///
+/// `EINVAL` on kernels before 3.4.
+pub fn become_subreaper() -> io::Result<()> {
+    // SAFETY: sets a flag of this process; touches no memory.
+    cvt(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
+}
+
+/// `SIGKILL` for this process when the thread that made it ends.
+///
+/// # Errors
+///
+/// None that the kernel documents.
+pub fn die_with_parent() -> io::Result<()> {
+    // SAFETY: sets a number of this process; touches no memory.
+    cvt(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop)
+}
+
+/// Sets the mask of permissions that new files do not get; answers the one before.
+pub fn set_umask(mask: u32) -> u32 {
+    // SAFETY: sets a number of this process; cannot fail.
+    unsafe { libc::umask(mask & 0o777) }
+}
+
+/// How much sooner (below 0) or later (above) than others the kernel ends this process when memory
+/// runs out: -1000 to 1000.
+///
+/// # Errors
+///
+/// `EACCES` below what it was started with, unless we are root.
+pub fn set_oom_score_adj(score: i32) -> io::Result<()> {
+    fs::write("/proc/self/oom_score_adj", score.to_string())
+}
+
+/// What [`set_oom_score_adj`] sets, as it is now.
+///
+/// # Errors
+///
+/// Those of reading `/proc`.
+pub fn oom_score_adj() -> io::Result<i32> {
+    let text = fs::read_to_string("/proc/self/oom_score_adj")?;
+    text.trim_end().parse().map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Columns and rows of a terminal; `None` for what is none or does not know.
+#[must_use]
+pub fn terminal_size(terminal: &impl AsFd) -> Option<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one `winsize`, for which `size` is valid.
+    cvt(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) })
+        .ok()?;
+    (size.ws_col > 0).then_some((size.ws_col, size.ws_row))
+}
+
+/// Whether a descriptor is a terminal.
+#[must_use]
+pub fn is_terminal(fd: &impl AsFd) -> bool {
+    io::IsTerminal::is_terminal(&fd.as_fd())
+}
+
+/// Fills `bytes` with numbers nobody can guess.
+///
+/// # Errors
+///
+/// `ENOSYS` on kernels before 3.17. Waits only in the first seconds of a boot.
+pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        // SAFETY: `rest` is valid for writes of its length.
+        let result = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+        match cvt_size(result) {
+            Ok(count) => rest = &mut rest[count..],
+            Err(error) if is(&error, libc::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Ends this process as if it had not handled `signal`, so that a shell sees an interrupted
+/// program (130 for `SIGINT`, 143 for `SIGTERM`). Nothing is flushed and nothing dropped.
+pub fn die_by(signal: Signal) -> ! {
+    crate::sys::signals::restore(signal);
+    // SAFETY: sends a signal to this thread; touches no memory.
+    unsafe { libc::raise(signal.raw()) };
+    // A signal whose default is not to end: say so in the way of shells.
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(128 + signal.raw()) }
+}
+
+/// What the kernel says about itself and the host.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Host {
+    pub name: String,
+    /// `6.18.44`.
+    pub kernel: String,
+    /// `x86_64`.
+    pub machine: String,
+}
+
+/// The host's name, kernel and architecture.
+///
+/// # Errors
+///
+/// None that can be met.
+pub fn host() -> io::Result<Host> {
+    // SAFETY: `utsname` is arrays of characters, for which all zeroes is a value.
+    let mut about: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: `about` is valid for writes for the whole call.
+    cvt(unsafe { libc::uname(&raw mut about) })?;
+    Ok(Host {
+        name: text(&about.nodename),
+        kernel: text(&about.release),
+        machine: text(&about.machine),
+    })
+}
+
+fn text(field: &[c_char]) -> String {
+    // SAFETY: the kernel ends every field of a `utsname` with a NUL inside the array.
+    unsafe { CStr::from_ptr(field.as_ptr()) }.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn this_process_and_its_host_are_named() {
+        assert_eq!(u32::try_from(own_pid().raw()).unwrap(), std::process::id());
+        assert!(parent().is_some());
+        let host = host().unwrap();
+        assert!(!host.machine.is_empty() && host.kernel.contains('.'));
+        let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        assert_eq!(host.name, name.trim_end());
+    }
+
+    #[test]
+    fn random_bytes_differ() {
+        let (mut one, mut two) = ([0; 32], [0; 32]);
+        random(&mut one).unwrap();
+        random(&mut two).unwrap();
+        assert_ne!(one, two);
+    }
+
+    #[test]
+    fn a_file_is_no_terminal() {
+        let file = File::open("/dev/null").unwrap();
+        assert_eq!(terminal_size(&file), None);
+        assert!(!is_terminal(&file));
+    }
+}

@@ -1,0 +1,167 @@
+//! Signals as a readable descriptor; dispositions.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use crate::base::{Pid, Signal};
+use crate::sys::{cvt, cvt_size, is};
+
+/// A choice of signals, readable as they arrive. Does not block.
+///
+/// Signals of one kind that arrive before they are read are one: `SIGCHLD` may stand for many
+/// children.
+#[derive(Debug)]
+pub struct Signals {
+    fd: OwnedFd,
+}
+
+impl Signals {
+    /// Blocks these signals in the calling thread and makes them readable instead. Call it before
+    /// other threads start, which inherit the mask: a signal goes to any thread that has it
+    /// unblocked. Children start with nothing blocked, see [`crate::sys::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn install(which: &[Signal]) -> io::Result<Self> {
+        let set = set_of(which);
+        mask(libc::SIG_BLOCK, &set)?;
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        // SAFETY: `set` is a valid set for the whole call.
+        let fd = cvt(unsafe { libc::signalfd(-1, &raw const set, flags) })?;
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// The next signal that has arrived and who sent it (`None`: the kernel, or someone outside
+    /// our namespace), or `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// None that the kernel documents for this descriptor.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> io::Result<Option<(Signal, Option<Pid>)>> {
+        // SAFETY: `signalfd_siginfo` is plain numbers, for which all zeroes is a value.
+        let mut info: libc::signalfd_siginfo = unsafe { mem::zeroed() };
+        let size = size_of::<libc::signalfd_siginfo>();
+        loop {
+            // SAFETY: `info` is valid for writes of `size` bytes.
+            let result = unsafe { libc::read(self.fd.as_raw_fd(), (&raw mut info).cast(), size) };
+            match cvt_size(result) {
+                Ok(_) => break,
+                Err(error) if is(&error, libc::EINTR) => {}
+                Err(error) if is(&error, libc::EAGAIN) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        let number = |raw: u32| i32::try_from(raw).unwrap_or(0);
+        let signal = Signal::new(number(info.ssi_signo));
+        Ok(signal.map(|signal| (signal, Pid::new(number(info.ssi_pid)))))
+    }
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// From now on this process ignores `signal`. Children do not inherit that.
+pub fn ignore(signal: Signal) {
+    dispose(signal.raw(), libc::SIG_IGN);
+}
+
+/// Undoes what the program that started us may have left behind: ignored signals have their
+/// default again, and none is blocked. `SIGPIPE` stays ignored, as Rust's own start leaves it.
+pub fn reset_inherited() {
+    for number in 1..=64 {
+        if number != libc::SIGPIPE && is_ignored(number) {
+            dispose(number, libc::SIG_DFL);
+        }
+    }
+    // Cannot fail: the arguments are valid.
+    let _ = mask(libc::SIG_SETMASK, &set_of(&[]));
+}
+
+/// Gives `signal` its default disposition and unblocks it in this thread.
+pub fn restore(signal: Signal) {
+    dispose(signal.raw(), libc::SIG_DFL);
+    // Cannot fail: the arguments are valid.
+    let _ = mask(libc::SIG_UNBLOCK, &set_of(&[signal]));
+}
+
+fn is_ignored(number: libc::c_int) -> bool {
+    // SAFETY: `sigaction` is plain data (a handler's address, flags, a set), for which all zeroes
+    // is a value.
+    let mut now: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: asks only; `now` is valid for writes for the whole call.
+    let result = unsafe { libc::sigaction(number, ptr::null(), &raw mut now) };
+    result == 0 && now.sa_sigaction == libc::SIG_IGN
+}
+
+/// Numbers that the kernel or the C library keeps for itself are passed over.
+fn dispose(number: libc::c_int, disposition: libc::sighandler_t) {
+    // SAFETY: both dispositions used here run no code of ours.
+    unsafe { libc::signal(number, disposition) };
+}
+
+fn set_of(which: &[Signal]) -> libc::sigset_t {
+    // SAFETY: a set is plain bits, for which all zeroes is a value; the calls only change it, and
+    // refuse numbers they do not know.
+    unsafe {
+        let mut set = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in which {
+            libc::sigaddset(&raw mut set, signal.raw());
+        }
+        set
+    }
+}
+
+fn mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: `set` is valid for the call; the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(how, set, ptr::null_mut()) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// To this thread, which is the one that has it blocked.
+    fn raise(signal: Signal) {
+        // SAFETY: sends a signal to this thread, which blocks it.
+        assert_eq!(unsafe { libc::raise(signal.raw()) }, 0);
+    }
+
+    #[test]
+    fn signals_are_read_once_each_with_their_sender() {
+        let mut signals = Signals::install(&[Signal::USR1, Signal::USR2]).unwrap();
+        assert_eq!(signals.next().unwrap(), None);
+        raise(Signal::USR2);
+        raise(Signal::USR2);
+        raise(Signal::USR1);
+        let own = Some(crate::sys::process::own_pid());
+        let mut seen = [signals.next().unwrap(), signals.next().unwrap()];
+        seen.sort();
+        assert_eq!(seen, [Some((Signal::USR1, own)), Some((Signal::USR2, own))]);
+        assert_eq!(signals.next().unwrap(), None);
+    }
+
+    #[test]
+    fn what_was_inherited_is_undone() {
+        let winch = Signal::new(28).unwrap();
+        ignore(winch);
+        let mut signals = Signals::install(&[Signal::CONT]).unwrap();
+        reset_inherited();
+        assert!(!is_ignored(winch.raw()));
+        assert!(is_ignored(libc::SIGPIPE));
+        // Not blocked any more: it is delivered, which means nothing, and cannot be read.
+        raise(Signal::CONT);
+        assert_eq!(signals.next().unwrap(), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! The exit status of our own children.
+
+use std::io;
+
+use crate::base::{ExitStatus, Pid, Signal};
+use crate::sys::{cvt, is};
+
+/// Takes one ended child, or `None` when no child is waiting to be reaped.
+///
+/// A pid cannot be reused before this returns it, so the caller may map pids to children as long
+/// as it forgets the pid here. One `SIGCHLD` may stand for many children: call until `None`. As a
+/// subreaper this process also gets the orphans of its children: pids that are in no table.
+///
+/// # Errors
+///
+/// None that the kernel documents for these arguments; having no children is `None`.
+pub fn reap_one() -> io::Result<Option<(Pid, ExitStatus)>> {
+    match wait(-1, libc::WNOHANG) {
+        Err(error) if is(&error, libc::ECHILD) => Ok(None),
+        other => other,
+    }
+}
+
+/// Waits until `pid`, a child of this process, has ended, and reaps it. For the command line and
+/// for tests: the daemon never blocks here.
+///
+/// # Errors
+///
+/// `ECHILD` if `pid` is not a child of this process, or has been reaped.
+pub fn wait_for(pid: Pid) -> io::Result<ExitStatus> {
+    match wait(pid.raw(), 0)? {
+        Some((_, status)) => Ok(status),
+        None => Err(io::Error::from_raw_os_error(libc::ECHILD)),
+    }
+}
+
+fn wait(which: libc::c_int, flags: libc::c_int) -> io::Result<Option<(Pid, ExitStatus)>> {
+    let mut word = 0;
+    loop {
+        // SAFETY: `word` is valid for writes for the whole call; the others are plain numbers.
+        match cvt(unsafe { libc::waitpid(which, &raw mut word, flags) }) {
+            Ok(raw) => return Ok(Pid::new(raw).map(|pid| (pid, from_wait_word(word)))),
+            Err(error) if is(&error, libc::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Reads the word that `waitpid(2)` and `PIDFD_GET_INFO` give.
+#[must_use]
+pub(super) fn from_wait_word(word: libc::c_int) -> ExitStatus {
+    if libc::WIFEXITED(word) {
+        return u8::try_from(libc::WEXITSTATUS(word)).map_or(ExitStatus::Unknown, ExitStatus::Code);
+    }
+    match Signal::new(libc::WTERMSIG(word)) {
+        Some(signal) if libc::WIFSIGNALED(word) => {
+            ExitStatus::Signal { signal, core: libc::WCOREDUMP(word) }
+        }
+        Some(_) | None => ExitStatus::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_end_is_told_apart() {
+        assert_eq!(from_wait_word(0), ExitStatus::Code(0));
+        assert_eq!(from_wait_word(0x0300), ExitStatus::Code(3));
+        assert_eq!(from_wait_word(9), ExitStatus::Signal { signal: Signal::KILL, core: false });
+        let segv = Signal::new(11).unwrap();
+        assert_eq!(from_wait_word(0x8b), ExitStatus::Signal { signal: segv, core: true });
+        // Stopped, which is no end at all.
+        assert_eq!(from_wait_word(0x137f), ExitStatus::Unknown);
+    }
+
+    #[test]
+    fn waiting_for_a_stranger_is_an_error() {
+        let error = wait_for(Pid::new(1).unwrap()).unwrap_err();
+        assert!(is(&error, libc::ECHILD));
+    }
+}
