@@ -36,6 +36,7 @@ fn at_every_step(
             }
         }
         check(&world, &format!("killed at step {step}"));
+        assert!(!world.place.file("app.log.rotating").exists(), "killed at step {step}");
         step += 1;
     }
     assert!(step > 20, "only {step} steps");

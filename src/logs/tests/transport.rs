@@ -53,7 +53,7 @@ fn small_files_rotate_and_no_line_is_torn_lost_or_doubled() {
             let text = numbered_lines(400, 120);
             send(&mut world, id(0), &text, max_size);
             let pieces = pieces(&world.place.file("app.log"));
-            assert!(pieces.len() > 10, "{name}");
+            assert!(pieces.len() > 5, "{name}");
             for piece in &pieces {
                 assert!(piece.len() as u64 <= max_size, "{name} {max_size}: {}", piece.len());
                 assert!(piece.is_empty() || piece.ends_with(b"\n"), "{name} {max_size}");
