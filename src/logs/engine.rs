@@ -21,6 +21,9 @@ use crate::logs::vocabulary::{LogEvent, LogLine, Pumped};
 use crate::supervisor::spec::LogFull;
 use crate::sys;
 
+/// At most this many bytes in one system call.
+pub const MOVE: usize = 256 * 1024;
+
 /// Bytes of lines that wait for [`super::Logs::take_lines`], at most; more are not shown.
 const MOST_WAITING: usize = 8 * 1024 * 1024;
 
@@ -314,7 +317,7 @@ impl Engine {
                 self.input = input;
                 result
             } else {
-                self.discard(pipe, budget - moved)
+                self.discard(pipe, MOVE.min(budget - moved))
             };
             match result {
                 Ok(count) if count > 0 => moved += count,

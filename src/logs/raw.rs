@@ -9,14 +9,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::base::Now;
-use crate::logs::engine::{Engine, Head};
+use crate::logs::engine::{Engine, Head, MOVE};
 use crate::logs::file::LogFile;
 use crate::logs::table::FileId;
 use crate::logs::vocabulary::Pumped;
 use crate::sys;
-
-/// At most this many bytes a move.
-const MOVE: usize = 256 * 1024;
 
 /// Moves at most `budget` bytes from `pipe` to `file`.
 pub fn pump(
