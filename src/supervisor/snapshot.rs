@@ -77,6 +77,12 @@ impl Snapshot {
     pub fn is_empty(&self) -> bool {
         self.processes.is_empty()
     }
+
+    /// Whether it holds this process.
+    #[must_use]
+    pub fn contains(&self, id: ProcId) -> bool {
+        self.processes.iter().any(|entry| entry.id == id)
+    }
 }
 
 impl Supervisor {
