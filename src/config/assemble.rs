@@ -216,8 +216,10 @@ fn program(
     let script = fields.word("script")?;
     let file = ground.absolute(&script);
     let in_path = program::find_in_path(&script, path, &ground.cwd);
-    let default_name = default_name(&script);
-    if !file.is_file() && in_path.is_none() && interpreter.is_none() && is_command_line(&script) {
+    let is_line =
+        !file.is_file() && in_path.is_none() && interpreter.is_none() && is_command_line(&script);
+    let default_name = default_name(&script, is_line);
+    if is_line {
         return Some(Program {
             script: "/bin/sh".to_owned(),
             args: shell_args(&script, &default_name, args),
@@ -266,7 +268,7 @@ fn utf8(fields: &mut Fields<'_, '_>, path: PathBuf) -> Option<String> {
 }
 
 /// Whether a script that is neither a file nor a command is a command line.
-fn is_command_line(script: &str) -> bool {
+pub(super) fn is_command_line(script: &str) -> bool {
     script.trim().contains(|c: char| c.is_ascii_whitespace())
 }
 
@@ -282,8 +284,8 @@ fn shell_args(line: &str, name: &str, args: Vec<String>) -> Vec<String> {
 }
 
 /// The base name of a script, or of a command line's first word, without its extension.
-pub(super) fn default_name(script: &str) -> String {
-    let file = if is_command_line(script) && !Path::new(script).exists() {
+pub(super) fn default_name(script: &str, is_line: bool) -> String {
+    let file = if is_line {
         words::split(script).and_then(|words| words.into_iter().next()).unwrap_or_default()
     } else {
         script.to_owned()
