@@ -11,6 +11,7 @@ use crate::config::json;
 use crate::config::problem::{Kind, Problem, shorten};
 use crate::config::procfile;
 use crate::config::resolve::Dialect;
+use crate::sys::describe;
 
 /// Looked for in the current directory when no file is named; the first one counts.
 pub const DEFAULT_FILES: [&str; 9] = [
@@ -113,7 +114,8 @@ pub fn content(path: &Path, shown: &str) -> Result<Vec<u8>, Problem> {
             Problem::new(format!("'{name}' is too large: the limit is {} MiB", limit >> 20))
         }
         ReadError::Other(error) => {
-            Problem::new(format!("cannot read '{name}': {}", words(&error))).of_kind(kind(&error))
+            Problem::new(format!("cannot read '{name}': {}", describe(&error)))
+                .of_kind(kind(&error))
         }
     })
 }
@@ -157,7 +159,7 @@ impl fmt::Display for ReadError {
             Self::TooLarge(limit) => {
                 write!(f, "it is too large: the limit is {} MiB", limit >> 20)
             }
-            Self::Other(error) => f.write_str(&words(error)),
+            Self::Other(error) => f.write_str(&describe(error)),
         }
     }
 }
@@ -203,15 +205,6 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
 fn kind(error: &io::Error) -> Kind {
     let is_permission = error.kind() == io::ErrorKind::PermissionDenied;
     if is_permission { Kind::NotPermitted } else { Kind::Failed }
-}
-
-/// An error of the system in words: `permission denied`, not `Permission denied (os error 13)`.
-#[must_use]
-pub fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.rfind(" (os error").map_or(text.as_str(), |end| &text[..end]);
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// `path` below `dir`, `~/` meaning `home`; without looking at the file system.
@@ -279,12 +272,6 @@ mod tests {
         std::fs::write(dir.join("x.toml"), b"[[apps]]").unwrap();
         assert!(error("x.toml").starts_with("this pmd was built without TOML"));
         std::fs::remove_dir_all(&dir).unwrap();
-    }
-
-    #[test]
-    fn errors_of_the_system_are_words() {
-        assert_eq!(words(&io::Error::from_raw_os_error(13)), "permission denied");
-        assert_eq!(words(&io::Error::other("x")), "x");
     }
 
     #[test]

@@ -12,14 +12,22 @@ mod assemble;
 mod assemble_env;
 /// Its output.
 mod assemble_logs;
+/// A spec as the fields of an app file again.
+pub mod definition;
 /// Environment files.
 pub mod envfile;
 /// What is inherited, and `${NAME}`.
 pub mod environment;
+/// What runs, as a file of another tool.
+pub mod export;
+/// Compose services and systemd units.
+mod export_units;
 /// The fields of one app, each with its type.
 mod fields;
 /// Configuration files by name, and reading them.
 pub mod files;
+/// Users, mounts and limits of this host.
+mod host;
 /// JSON text to a value, with limits.
 pub mod json;
 /// Where things stand in a JSON text.
@@ -30,6 +38,8 @@ pub mod names;
 pub mod order;
 /// Where everything lies.
 pub mod paths;
+/// Why a program cannot run.
+pub mod preflight;
 /// What is wrong with a declaration, and where.
 pub mod problem;
 /// Procfiles.
@@ -38,6 +48,8 @@ pub mod procfile;
 pub mod program;
 /// Declarations to specs.
 pub mod resolve;
+/// Which values are not shown.
+pub mod secrets;
 /// The daemon's settings.
 pub mod settings;
 /// "Did you mean".
@@ -47,9 +59,13 @@ pub mod units;
 /// Command lines as words.
 pub mod words;
 
+pub use definition::{definition, effective};
 pub use environment::{base_environment, strip_shell_noise};
 pub use order::order;
 pub use paths::Paths;
 pub use problem::Problem;
 pub use resolve::{Defaults, Dialect, Origin, Resolved, app, apps};
 pub use settings::Settings;
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use crate::config::app::{find, is_off};
 use crate::config::assemble::{self, Shared};
 use crate::config::fields::{Fields, Report};
 use crate::config::locate::{End, Step};
+use crate::config::names;
 use crate::config::order::order;
 use crate::config::problem::{Kind, Problem, shorten, show};
 use crate::config::settings::{self, LogPlace};
@@ -122,7 +123,7 @@ pub fn apps(document: &Value, origin: &Origin<'_>) -> Resolved {
             report.problem(Problem::new(message), &[], End::Value);
         }
     }
-    Resolved { apps: found, warnings: report.warnings, problems: report.problems }
+    resolved(found, report)
 }
 
 /// Resolves one app that comes without a document.
@@ -130,15 +131,20 @@ pub fn apps(document: &Value, origin: &Origin<'_>) -> Resolved {
 pub fn app(fields: &Map<String, Value>, origin: &Origin<'_>) -> Resolved {
     let mut report = Report::new(origin);
     let found = one(fields, Vec::new(), None, &mut Shared::default(), &mut report);
-    Resolved {
-        apps: found.into_iter().collect(),
-        warnings: report.warnings,
-        problems: report.problems,
-    }
+    resolved(found.into_iter().collect(), report)
+}
+
+/// Problems come in the order in which they stand in the file.
+fn resolved(apps: Vec<AppSpec>, report: Report<'_>) -> Resolved {
+    let Report { mut warnings, mut problems, .. } = report;
+    let position = |problem: &Problem| problem.place.as_ref().and_then(|place| place.position);
+    warnings.sort_by_key(position);
+    problems.sort_by_key(position);
+    Resolved { apps, warnings, problems }
 }
 
 /// Whether an object without `apps` is an app, not a file of settings or an empty one.
-fn declares_app(map: &Map<String, Value>) -> bool {
+pub(super) fn declares_app(map: &Map<String, Value>) -> bool {
     let is_app = |key: &String| find(key).is_some_and(|field| field.name == "script");
     map.keys().any(is_app) || map.keys().any(|key| !is_beside_apps(key) && find(key).is_some())
 }
@@ -219,7 +225,10 @@ fn label(index: usize, map: &Map<String, Value>) -> (usize, String) {
     let script = || {
         let mut found =
             map.iter().filter(|(key, _)| find(key).is_some_and(|field| field.name == "script"));
-        found.next().and_then(|(_, value)| value.as_str()).map(assemble::default_name)
+        found
+            .next()
+            .and_then(|(_, value)| value.as_str())
+            .map(|script| names::default_name(script, names::is_command_line(script)))
     };
     let name = map.get("name").and_then(Value::as_str).map(str::to_owned);
     (index, name.or_else(script).unwrap_or_default())
