@@ -264,7 +264,7 @@ def run_one(t, dcls, keep=False):
         except Exception as e:
             print('   shutdown:', e, file=sys.stderr)
         for _ in range(20):                     # again and again: supervisors restart each other
-            mine = [p for p in pids() if p != os.getpid() and alive(p) and (root.encode() in cmdline(p) or _env_has(p, root))]
+            mine = [p for p in pids() if p != os.getpid() and alive(p) and _belongs(p, root)]
             if not mine:
                 break
             kill9(mine)
@@ -283,8 +283,13 @@ def run_one(t, dcls, keep=False):
     return dict(driver=dcls.name, id=t['id'], title=t['title'], verdict=verdict, seconds=round(time.monotonic() - t0, 1), facts=facts)
 
 
-def _env_has(p, root):
-    return ('FAULTS_ROOT=' + root).encode() in environ(p)
+def _belongs(p, root):
+    """whether a process is of the test with this scratch folder: by arguments, environment or working directory"""
+    try:
+        cwd = os.readlink(f'/proc/{p}/cwd')
+    except OSError:
+        cwd = ''
+    return root.encode() in cmdline(p) or ('FAULTS_ROOT=' + root).encode() in environ(p) or cwd == root
 
 
 def main(argv=None):
