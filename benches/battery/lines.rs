@@ -20,8 +20,9 @@ pub struct Account {
 }
 
 impl Account {
-    pub fn is_clean(self) -> bool {
-        self.lost == 0 && self.disordered == 0 && self.broken == 0
+    /// Lines that are not there, whole, once and in order.
+    pub fn faults(self) -> u64 {
+        self.lost + self.disordered + self.broken
     }
 
     pub fn add(&mut self, other: Self) {

@@ -119,7 +119,7 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
-/// One line: processor, how many, kernel.
+/// One line: processor, how many, kernel, and how busy it is without the battery.
 fn machine() -> String {
     let information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model =
@@ -127,5 +127,7 @@ fn machine() -> String {
     let model = model.map_or("unknown processor", |(_, name)| name.trim());
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("Machine: {model}, {count} cores, Linux {}.", kernel.trim())
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("unknown");
+    format!("Machine: {model}, {count} cores, Linux {}; load before: {load}.", kernel.trim())
 }

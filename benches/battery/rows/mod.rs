@@ -29,6 +29,11 @@ pub struct Bench {
 /// The figures of one variant: for each figure a value a round.
 type Figures = Vec<Vec<f64>>;
 
+/// "1 child", "100 children".
+fn count(children: usize) -> String {
+    if children == 1 { "1 child".to_owned() } else { format!("{children} children") }
+}
+
 impl Bench {
     pub fn subjects(&self) -> &'static [Subject] {
         if self.programs.pmd.is_some() {

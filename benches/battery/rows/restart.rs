@@ -19,9 +19,9 @@ pub fn run(bench: &Bench) -> Table {
     let mut table = Table::new("restart");
     for children in [1, 100, 1000] {
         let lines = [
-            (format!("p50, {children} children"), "us", Goal::Ratio(1.25)),
-            (format!("p90, {children} children"), "us", Goal::None),
-            (format!("p99, {children} children"), "us", Goal::Ratio(2.0)),
+            (format!("p50, {}", super::count(children)), "us", Goal::Ratio(1.25)),
+            (format!("p90, {}", super::count(children)), "us", Goal::None),
+            (format!("p99, {}", super::count(children)), "us", Goal::Ratio(2.0)),
         ];
         bench.compare(&mut table, bench.rounds, &lines, |subject| {
             let times = kill_one_by_one(bench, subject, children);
