@@ -8,6 +8,7 @@
 //!
 //! At most six lines, or one JSON document. Nothing here decides whether something is wrong.
 
+use std::process::ExitCode;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
@@ -26,6 +27,9 @@ pub enum End {
     Failed(Failure),
     /// Whoever read our output has gone; nobody is left to tell.
     PipeClosed,
+    /// This process was the daemon, or a container's first process; that ended with a code of its
+    /// own.
+    WasDaemon(ExitCode),
 }
 
 /// One thing that went wrong. Small to hand around: it is the exception.

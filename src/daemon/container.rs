@@ -7,7 +7,9 @@
 //! never this loop: a thread does the writing.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -85,8 +87,7 @@ pub struct Running {
     writer: Option<Writer>,
 }
 
-/// Runs apps in the foreground until they end or are told to; gives the exit code of section
-/// "container mode" of the README.
+/// Runs apps in the foreground until they end or are told to; gives their exit code.
 #[must_use]
 pub fn run(container: Container) -> ExitCode {
     match prepare(container) {
@@ -329,6 +330,9 @@ struct Writer {
 impl Writer {
     fn start() -> io::Result<Self> {
         let (lines, inbox) = channel::<(Stream, Vec<u8>)>();
+        // Descriptors of its own: the library's locks belong to whoever runs the command line.
+        let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let mut stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let (finished, done) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let left = waiting.clone();
@@ -336,8 +340,8 @@ impl Writer {
             for (stream, bytes) in inbox {
                 // A reader that is gone is nobody to tell.
                 let _ = match stream {
-                    Stream::Out => io::stdout().write_all(&bytes).and_then(|()| io::stdout().flush()),
-                    Stream::Err => io::stderr().write_all(&bytes),
+                    Stream::Out => stdout.write_all(&bytes),
+                    Stream::Err => stderr.write_all(&bytes),
                 };
                 left.fetch_sub(bytes.len(), Ordering::Relaxed);
             }
