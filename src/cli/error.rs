@@ -8,9 +8,9 @@
 //!
 //! At most six lines, or one JSON document. Nothing here decides whether something is wrong.
 
-use std::process::ExitCode;
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 

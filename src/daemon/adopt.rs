@@ -14,11 +14,11 @@ use crate::daemon::entries::Pipe;
 use crate::daemon::key::Key;
 use crate::daemon::live::{Found, LiveTable};
 use crate::daemon::plan::cookie_variable;
-use mio::Interest;
 use crate::supervisor::Snapshot;
 use crate::sys::pidfd::PidFd;
 use crate::sys::tree::Tree;
 use crate::sys::{fds, proc};
+use mio::Interest;
 
 /// A living child of a former daemon.
 #[derive(Debug)]
@@ -177,4 +177,3 @@ impl Daemon {
         self.logs.open(crate::logs::StreamId { process, stream }, plan, journal);
     }
 }
-

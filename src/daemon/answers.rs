@@ -65,9 +65,7 @@ impl Daemon {
                 let count = self.supervisor.processes().count();
                 let answer = match self.results(reply) {
                     Err(error) => Answer::Error(error),
-                    Ok(results) => {
-                        data("done", &json!({"processes": count, "results": results}))
-                    }
+                    Ok(results) => data("done", &json!({"processes": count, "results": results})),
                 };
                 self.reply(client, tag, &answer);
             }
@@ -81,8 +79,7 @@ impl Daemon {
                     plan["results"] = results.into();
                     return self.reply(client, tag, &data("plan", &plan));
                 }
-                let pending =
-                    Pending::Apply { client, tag, steps, prune: Vec::new(), results };
+                let pending = Pending::Apply { client, tag, steps, prune: Vec::new(), results };
                 let from = self.reply_to(pending);
                 let request = Request::Command {
                     action: Action::Delete,
@@ -268,9 +265,7 @@ fn refused(refusal: Refusal) -> ErrorReply {
             .with("fields", fields)
             .with("hint", "--replace, or --name other")
         }
-        Refusal::ShuttingDown => {
-            ErrorReply::new(Code::ShuttingDown, "the daemon is going down")
-        }
+        Refusal::ShuttingDown => ErrorReply::new(Code::ShuttingDown, "the daemon is going down"),
         Refusal::Invalid(text) => ErrorReply::new(Code::InvalidConfig, text),
     }
 }

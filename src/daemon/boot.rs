@@ -11,16 +11,15 @@ use std::rc::Rc;
 
 use mio::Interest;
 use mio::net::UnixListener;
-use serde_json::Value;
 
 use crate::base::Signal;
 use crate::config::paths::Paths;
-use crate::config::problem::Problem;
 use crate::config::resolve::{self, Dialect, Origin};
 use crate::config::settings::{LogLevel, Settings, StateMode};
-use crate::config::{base_environment, files, strip_shell_noise};
+use crate::config::{base_environment, strip_shell_noise};
 use crate::daemon::children::Children;
 use crate::daemon::connection::Connections;
+use crate::daemon::home::{self, Declared, StartError};
 use crate::daemon::entries::{Entries, Entry, Pipe};
 use crate::daemon::key::Key;
 use crate::daemon::launch::{Launcher, random};
@@ -29,36 +28,22 @@ use crate::daemon::log::{Level, OwnLog};
 use crate::daemon::news::News;
 use crate::daemon::notify::NotifySocket;
 use crate::daemon::output::Busy;
+use crate::daemon::requests::Pending;
 use crate::daemon::saving::Saving;
 use crate::daemon::sweep::Sweeps;
-use crate::daemon::requests::Pending;
 use crate::daemon::{Daemon, Ending, adopt, options, state};
 use crate::logs::{LogSettings, Logs};
 use crate::proto::messages::stamp::MessageIds;
 use crate::reactor::{Reactor, Readiness};
 use crate::supervisor::vocabulary::{Existing, Input, Options, Patience, Request};
 use crate::supervisor::{Adopted, Supervisor};
+use crate::sys::limits::Resource;
 use crate::sys::signals::{self, Signals};
 use crate::sys::spawn::Spawner;
-use crate::sys::dir::{Dir, try_lock};
-use crate::sys::limits::Resource;
-use crate::sys::{clock, describe, limits, proc, process, users};
+use crate::sys::{clock, describe, limits, proc, process};
 
 /// Out of memory the kernel is to take something else first.
 const OOM_SCORE: i32 = -500;
-
-/// Why a daemon did not come up: a sentence, and the exit code it stands for.
-#[derive(Debug)]
-pub struct StartError {
-    pub message: String,
-    pub code: u8,
-}
-
-impl StartError {
-    fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 1 }
-    }
-}
 
 /// Runs a daemon in this process until its orderly end.
 #[must_use]
@@ -97,9 +82,9 @@ pub fn start(options: options::Options) -> ExitCode {
 /// The lock is held as long as the descriptor lives.
 fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartError> {
     let host = Host::settle()?;
-    make_directories(paths)?;
-    let lock = lock(paths)?;
-    let (settings, declared) = settings(paths)?;
+    home::make_directories(paths)?;
+    let lock = home::lock(paths)?;
+    let (settings, declared) = home::settings(paths)?;
     let level = match settings.log_level {
         LogLevel::Error => Level::Error,
         LogLevel::Warn => Level::Warn,
@@ -131,11 +116,11 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
             None
         }
     };
-    let listener = listen(&paths.socket, connecting_group(paths))
+    let listener = home::listen(&paths.socket, home::connecting_group(paths))
         .map_err(fatal(&format!("cannot listen on {}", paths.socket.display())))?;
     let save = settings.save && settings.state_mode == StateMode::File;
     let parts = Parts {
-        group: connecting_group(paths).is_some(),
+        group: home::connecting_group(paths).is_some(),
         paths: paths.clone(),
         settings,
         own_log,
@@ -164,13 +149,13 @@ pub(super) fn prepare_container(control: Option<Paths>) -> Result<Daemon, StartE
         None => None,
         Some(paths) => {
             let place = paths.socket.display();
-            let directory = paths.socket.parent().unwrap_or(Path::new("/"));
+            let directory = paths.socket.parent().unwrap_or_else(|| Path::new("/"));
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(directory)
                 .map_err(fatal(&format!("cannot use directory {}", directory.display())))?;
-            Some(listen(&paths.socket, None).map_err(fatal(&format!("cannot listen on {place}")))?)
+            Some(home::listen(&paths.socket, None).map_err(fatal(&format!("cannot listen on {place}")))?)
         }
     };
     let nowhere = PathBuf::from("/");
@@ -355,14 +340,7 @@ impl Daemon {
             let Some(process) = self.supervisor.process(found.process) else { continue };
             let (instance, spec) = (process.instance(), process.spec().clone());
             let files = self.choose_files(found.process, instance, &spec);
-            let entry = Entry::new(
-                found.process,
-                instance,
-                spec,
-                files,
-                found.slot,
-                found.cookie,
-            );
+            let entry = Entry::new(found.process, instance, spec, files, found.slot, found.cookie);
             self.entries.insert(found.process, entry);
         }
         let count = survivors.len();
@@ -387,7 +365,7 @@ impl Daemon {
             let defaults = self.settings.defaults();
             let origin = Origin {
                 dialect: Dialect::Pmd,
-                dir: path.parent().unwrap_or(Path::new("/")),
+                dir: path.parent().unwrap_or_else(|| Path::new("/")),
                 environment: &self.base_environment,
                 profile: None,
                 source: Some(&path),
@@ -423,142 +401,10 @@ impl Daemon {
     }
 }
 
-/// The settings, and the documents that declare apps to be run from the start.
-fn settings(paths: &Paths) -> Result<(Settings, Vec<Declared>), StartError> {
-    let wrong = |problems: Vec<Problem>| StartError {
-        message: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-        code: 6,
-    };
-    let path = paths.settings();
-    let mut declared = Vec::new();
-    let settings = if path.exists() {
-        let shown = path.to_string_lossy().into_owned();
-        let (document, text) = files::document(&path, &shown).map_err(wrong)?;
-        let settings = Settings::read(&document, Some((&shown, &text))).map_err(wrong)?;
-        if document.get("apps").is_some() || document.is_array() {
-            declared.push(Declared { path, document, text });
-        }
-        settings
-    } else {
-        Settings::default()
-    };
-    let mut more: Vec<_> = fs::read_dir(paths.apps())
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .collect();
-    more.sort();
-    for path in more {
-        let shown = path.to_string_lossy().into_owned();
-        let (document, text) = files::document(&path, &shown).map_err(wrong)?;
-        declared.push(Declared { path, document, text });
-    }
-    Ok((settings, declared))
-}
-
-/// A document in the configuration directory.
-#[derive(Debug)]
-struct Declared {
-    path: PathBuf,
-    document: Value,
-    text: String,
-}
-
 fn own_environment() -> crate::supervisor::spec::Environment {
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     strip_shell_noise(variables)
-}
-
-/// One daemon per state directory: the lock is held for life and never inherited.
-fn lock(paths: &Paths) -> Result<OwnedFd, StartError> {
-    let path = paths.state.join("pmd.lock");
-    let locked = Dir::open(&paths.state)
-        .and_then(|dir| dir.read_write("pmd.lock"))
-        .and_then(|file| Ok(try_lock(&file)?.then(|| OwnedFd::from(file))));
-    match locked {
-        Ok(Some(lock)) => Ok(lock),
-        Ok(None) => {
-            let pid = fs::read_to_string(paths.runtime.join("pmd.pid")).unwrap_or_default();
-            let who = match pid.trim() {
-                "" => String::new(),
-                pid => format!(" (pid {pid})"),
-            };
-            let home = paths.state.display();
-            Err(StartError::new(format!("a daemon{who} already runs in {home}")))
-        }
-        Err(error) => {
-            Err(StartError::new(format!("cannot lock {}: {}", path.display(), describe(&error))))
-        }
-    }
-}
-
-fn make_directories(paths: &Paths) -> Result<(), StartError> {
-    let socket_dir = paths.socket.parent().unwrap_or(Path::new("/"));
-    let stage = paths.runtime.join("stage");
-    for directory in
-        [&paths.state, &paths.runtime, &stage, &paths.logs, &paths.pids, &paths.config]
-            .map(PathBuf::as_path)
-            .into_iter()
-            .chain([socket_dir])
-    {
-        let failed = |error: io::Error| {
-            let place = directory.display();
-            StartError::new(format!("cannot use directory {place}: {}", describe(&error)))
-        };
-        match DirBuilder::new().recursive(true).mode(0o700).create(directory) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // A read-only configuration directory is no reason to stay down.
-            Err(_) if directory == paths.config.as_path() => continue,
-            other => other.map_err(failed)?,
-        }
-        check_owner(directory)?;
-    }
-    Ok(())
-}
-
-/// A directory somebody else may write to cannot be trusted.
-fn check_owner(directory: &Path) -> Result<(), StartError> {
-    let meta = fs::symlink_metadata(directory).map_err(|error| {
-        StartError::new(format!("cannot look at {}: {}", directory.display(), describe(&error)))
-    })?;
-    let place = directory.display();
-    if !meta.is_dir() {
-        return Err(StartError::new(format!("{place} is not a directory")));
-    }
-    if meta.uid() != users::effective_uid() && meta.uid() != 0 {
-        return Err(StartError::new(format!("{place} belongs to another user (uid {})", meta.uid())));
-    }
-    if meta.permissions().mode() & 0o022 != 0 {
-        let mode = meta.permissions().mode() & 0o777;
-        return Err(StartError::new(format!("{place} is writable by others (mode {mode:04o})")));
-    }
-    Ok(())
-}
-
-/// The group that may talk to the host's own daemon.
-fn connecting_group(paths: &Paths) -> Option<u32> {
-    let is_system = users::effective_uid() == 0 && paths.socket.starts_with("/run/pmd");
-    if is_system { users::group_by_name("pmd").ok().flatten() } else { None }
-}
-
-/// Under the lock an old socket of this name belongs to nobody.
-fn listen(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    let mut mode = 0o600;
-    if let (Some(group), Some(directory)) = (group, path.parent()) {
-        mode = 0o660;
-        std::os::unix::fs::chown(path, None, Some(group))?;
-        std::os::unix::fs::chown(directory, None, Some(group))?;
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o750))?;
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    Ok(listener)
 }
 
 /// This boot of the kernel, as a number.

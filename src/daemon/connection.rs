@@ -204,7 +204,8 @@ impl Daemon {
         let own_uid = users::effective_uid();
         let owner = peer.uid == own_uid || peer.uid == 0;
         let connections = &mut self.connections;
-        let limit = if owner { connections.limit } else { connections.limit.saturating_sub(RESERVED) };
+        let limit =
+            if owner { connections.limit } else { connections.limit.saturating_sub(RESERVED) };
         let foreign = connections.clients.values().filter(|client| client.peer.uid == peer.uid);
         if connections.clients.len() >= limit || (!owner && foreign.count() >= MAX_FOREIGN) {
             return;
@@ -220,8 +221,7 @@ impl Daemon {
         let may_enter = owner || self.connections.group_may_enter;
         if !may_enter {
             let error = ErrorReply::new(Code::ForbiddenUser, "this daemon serves another user");
-            let line =
-                envelope("error", &json!(error).to_string(), self.now.wall, None, &self.ids);
+            let line = envelope("error", &json!(error).to_string(), self.now.wall, None, &self.ids);
             let _ = control.out.push(line, Class::Reply);
         }
         self.connections.clients.insert(
@@ -346,8 +346,7 @@ impl Daemon {
     pub(super) fn reply(&mut self, id: ConnId, tag: u64, answer: &Answer) {
         let Some(client) = self.connections.clients.get_mut(&id) else { return };
         let control = &mut client.control;
-        let sent =
-            control.session.reply(tag, answer, self.now.wall, &self.ids, &mut control.out);
+        let sent = control.session.reply(tag, answer, self.now.wall, &self.ids, &mut control.out);
         if sent.is_err() {
             self.hang_up(id);
         }

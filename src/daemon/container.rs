@@ -22,7 +22,8 @@ use serde_json::json;
 
 use crate::base::{ExitStatus, ProcId, Signal, Stream, Time};
 use crate::config::paths::Paths;
-use crate::daemon::boot::{self, StartError};
+use crate::daemon::boot;
+use crate::daemon::home::StartError;
 use crate::daemon::requests::Pending;
 use crate::daemon::{Daemon, Ending};
 use crate::logs::LogLine;
@@ -165,10 +166,8 @@ impl Running {
 impl Daemon {
     /// Takes note of what decides about the end.
     pub(super) fn container_notice(&mut self, notice: &Notice) {
-        let essential = self
-            .supervisor
-            .process(notice.process)
-            .is_none_or(|process| process.spec().essential);
+        let essential =
+            self.supervisor.process(notice.process).is_none_or(|process| process.spec().essential);
         let last = self
             .supervisor
             .process(notice.process)

@@ -110,9 +110,11 @@ impl Entry {
             Some(path) => path.to_string_lossy().into_owned(),
             None => "/dev/null".to_owned(),
         };
-        let pid = self.files.pid_file.as_ref().map_or_else(String::new, |path| {
-            path.to_string_lossy().into_owned()
-        });
+        let pid = self
+            .files
+            .pid_file
+            .as_ref()
+            .map_or_else(String::new, |path| path.to_string_lossy().into_owned());
         pm2_record::Files { out: log(0), error: log(1), pid }
     }
 

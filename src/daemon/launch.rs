@@ -22,7 +22,7 @@ use crate::daemon::children::{Child, Notification};
 use crate::daemon::entries::{Entry, Mode, Pipe};
 use crate::daemon::key::Key;
 use crate::daemon::live::Identity;
-use crate::daemon::{account, plan};
+use crate::daemon::{account, places, plan};
 use crate::reactor::Readiness;
 use crate::supervisor::spec::{AppSpec, Environment, OnDaemonLoss, Stdin};
 use crate::supervisor::vocabulary::Input;
@@ -80,7 +80,9 @@ impl Daemon {
         let input = match self.try_launch(child, process, instance, spec) {
             Ok(pid) => Input::Spawned { child, pid },
             Err(error) => {
-                if let Some(entry) = self.entries.get(&process).filter(|entry| entry.child.is_none()) {
+                if let Some(entry) =
+                    self.entries.get(&process).filter(|entry| entry.child.is_none())
+                {
                     self.live.gone(entry.slot);
                 }
                 Input::SpawnFailed { child, error }
@@ -112,9 +114,11 @@ impl Daemon {
         let account = account::of(spec).map_err(prepare)?;
         let credentials = account.as_ref().map(|account| &account.credentials);
 
-        let entry = self.entries.get_mut(&process).ok_or(at_prepare(errno::INVALID))?;
+        let entry = self.entries.get_mut(&process).ok_or_else(|| at_prepare(errno::INVALID))?;
         let notify_socket = match &self.notify {
-            Some((socket, _)) if spec.notify || (spec.wait_ready && spec.notification_fd.is_none()) => {
+            Some((socket, _))
+                if spec.notify || (spec.wait_ready && spec.notification_fd.is_none()) =>
+            {
                 Some(socket.path())
             }
             Some(_) | None => None,
@@ -131,10 +135,10 @@ impl Daemon {
         if entry.program.as_deref().is_none_or(|program| !program.exists()) {
             entry.program = find_program(spec, &files);
         }
-        let program = entry.program.clone().ok_or(SpawnError {
-            stage: Stage::Exec,
-            errno: errno::NO_SUCH_FILE,
-        })?;
+        let program = entry
+            .program
+            .clone()
+            .ok_or(SpawnError { stage: Stage::Exec, errno: errno::NO_SUCH_FILE })?;
         plan::arguments(spec, &program, &mut self.launcher.args)
             .map_err(|_| at_prepare(errno::INVALID))?;
         let program = c_path(&program)?;
@@ -286,6 +290,23 @@ impl Daemon {
         Ok(())
     }
 
+    /// The files an instance writes to; an app whose name gives the same files as another's gets
+    /// its id into them.
+    pub(super) fn choose_files(
+        &mut self,
+        process: ProcId,
+        instance: u32,
+        spec: &AppSpec,
+    ) -> places::Files {
+        if self.container.is_some() {
+            return places::files_of_container(spec, instance);
+        }
+        let stem = places::file_name(&spec.name);
+        let owner = self.stems.entry(stem).or_insert_with(|| spec.name.clone());
+        let distinct = *owner != spec.name;
+        places::files(spec, instance, process, distinct, &self.paths.logs, &self.paths.pids)
+    }
+
     /// A pipe for the stream, if the entry has none.
     pub(super) fn open_pipe(
         &mut self,
@@ -361,10 +382,8 @@ fn write_pid_file(path: &Path, pid: i32) -> io::Result<()> {
 
 /// What tells this child from every other of this boot.
 fn identity(pid: crate::base::Pid, pidfd: Option<OwnedFd>) -> Identity {
-    let pidfs_inode = pidfd
-        .map(PidFd::from)
-        .and_then(|pidfd| pidfd.inode().ok().flatten())
-        .unwrap_or_default();
+    let pidfs_inode =
+        pidfd.map(PidFd::from).and_then(|pidfd| pidfd.inode().ok().flatten()).unwrap_or_default();
     let start_ticks = match pidfs_inode {
         0 => proc::start_time(pid).ok().flatten().unwrap_or_default(),
         _ => 0,

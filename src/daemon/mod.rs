@@ -7,15 +7,18 @@
 mod account;
 mod adopt;
 mod answers;
+mod apply;
 mod boot;
 mod children;
 mod connection;
 pub mod container;
 mod effects;
 mod entries;
+mod home;
 mod key;
 mod launch;
 mod live;
+mod log_requests;
 mod log;
 mod news;
 mod notify;
@@ -23,6 +26,7 @@ mod output;
 mod places;
 mod plan;
 mod postmortem;
+mod queries;
 mod requests;
 mod saving;
 mod state;
@@ -126,7 +130,9 @@ enum Ending {
     /// Everything is being stopped.
     Stopping,
     /// Nothing is left to do but to say good-bye, until then.
-    Leaving { until: Time },
+    Leaving {
+        until: Time,
+    },
 }
 
 impl Daemon {

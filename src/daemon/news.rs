@@ -79,18 +79,22 @@ impl Daemon {
                 }
                 self.note_counters(notice.process);
             }
-            kind => {
+            kind @ (NoticeKind::Started { .. }
+            | NoticeKind::Restarted { .. }
+            | NoticeKind::Reloaded { .. }
+            | NoticeKind::Stopped { .. }
+            | NoticeKind::Crashed { .. }
+            | NoticeKind::Errored { .. }
+            | NoticeKind::NotReady { .. }
+            | NoticeKind::Adopted { .. }
+            | NoticeKind::ConfigChanged { .. }
+            | NoticeKind::Deleted) => {
                 let crashed = matches!(kind, NoticeKind::Crashed { .. });
                 let listened = self.connections.wants("process_event");
                 let last_output =
                     if crashed { self.last_output(notice.process) } else { Vec::new() };
                 if listened && let Some(data) = process_event(&subject, kind, &last_output) {
-                    self.broadcast(Publication::new(
-                        "process_event",
-                        subject,
-                        self.now.wall,
-                        data,
-                    ));
+                    self.broadcast(Publication::new("process_event", subject, self.now.wall, data));
                 }
                 let last_line = last_output.last().map(|line| cut(line).into());
                 if self.news.kept.len() == KEPT {
@@ -129,8 +133,7 @@ impl Daemon {
             .map(|process| (subject_of(process), process))
             .filter(|(subject, _)| subject.is_wanted(filter))
             .map(|(subject, process)| {
-                let facts =
-                    StatusFacts { snapshot: true, ..self.status_facts(process.id()) };
+                let facts = StatusFacts { snapshot: true, ..self.status_facts(process.id()) };
                 let data = process_status(&subject, None, process.status().name(), facts);
                 Publication::new("process_status", subject, self.now.wall, data)
             })

@@ -145,13 +145,12 @@ impl Daemon {
         let (raw, watch) = (pipe.raw(), pipe.watch);
         let result = match (was == Mode::Polled, mode == Mode::Polled) {
             (true, false) => self.reactor.suspend(watch, &mut Pipe::source(&raw)),
-            (false, true) => {
-                self.reactor.resume(watch, &mut Pipe::source(&raw))
-            }
+            (false, true) => self.reactor.resume(watch, &mut Pipe::source(&raw)),
             (true, true) | (false, false) => Ok(()),
         };
         if let Err(error) = result {
-            self.own_log.error(format_args!("cannot watch a pipe: {}", crate::sys::describe(&error)));
+            self.own_log
+                .error(format_args!("cannot watch a pipe: {}", crate::sys::describe(&error)));
         }
     }
 

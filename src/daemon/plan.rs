@@ -27,16 +27,8 @@ pub struct Injected<'a> {
 }
 
 /// Names that are always injected.
-const OWN: [&str; 8] = [
-    "PMD",
-    "PMD_COOKIE",
-    "PMD_ID",
-    "PMD_INSTANCE",
-    "PMD_NAME",
-    "PM2_INSTANCE_ID",
-    "name",
-    "pm_id",
-];
+const OWN: [&str; 8] =
+    ["PMD", "PMD_COOKIE", "PMD_ID", "PMD_INSTANCE", "PMD_NAME", "PM2_INSTANCE_ID", "name", "pm_id"];
 
 /// Never passed on from where the daemon was started.
 const NEVER: [&str; 9] = [
@@ -77,9 +69,8 @@ pub fn environment(
             || name == spec.instance_var
             || (injected.notify_socket.is_some() && name == "NOTIFY_SOCKET")
     };
-    let in_files = |name: &str, from: usize| {
-        files.iter().skip(from).any(|file| file.get(name).is_some())
-    };
+    let in_files =
+        |name: &str, from: usize| files.iter().skip(from).any(|file| file.get(name).is_some());
     let is_account = |name: &str| account.iter().flatten().any(|(own, _)| *own == name);
     for (name, value) in spec.inherited.iter() {
         let later = NEVER.contains(&name)

@@ -89,7 +89,11 @@ pub fn load(directory: &Path) -> Loaded {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
-                loaded.warnings.push(format!("cannot read {}: {}", path.display(), describe(&error)));
+                loaded.warnings.push(format!(
+                    "cannot read {}: {}",
+                    path.display(),
+                    describe(&error)
+                ));
                 continue;
             }
         };

@@ -12,8 +12,8 @@ use crate::base::{ChildId, Pid, Signal, Time};
 use crate::daemon::Daemon;
 use crate::daemon::plan::cookie_variable;
 use crate::supervisor::vocabulary::Input;
-use crate::sys::tree::{self, Tree};
 use crate::sys::kill;
+use crate::sys::tree::{self, Tree};
 
 /// Passes over the orphans are at least this far apart.
 const PACE: Duration = Duration::from_millis(2);

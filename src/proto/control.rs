@@ -64,8 +64,7 @@ impl Control {
         asks: &mut Vec<(u64, Ask)>,
     ) -> Result<(), Hangup> {
         if self.inbox.extend(bytes).is_err() {
-            let error =
-                ErrorReply::new(Code::InvalidMessage, "the line is longer than 1 MiB");
+            let error = ErrorReply::new(Code::InvalidMessage, "the line is longer than 1 MiB");
             let line = envelope("error", &json!(error).to_string(), at, None, ids);
             self.out.push(line, Class::Reply).map_err(|_| Hangup::TooSlow)?;
             return Err(Hangup::Malformed("a line is too long"));

@@ -79,7 +79,9 @@ impl SharedMap {
             return Err(io::Error::from_raw_os_error(libc::EFBIG));
         }
         match allocate(&self.file, self.ensured.get(), bytes) {
-            Err(error) if is(&error, libc::EOPNOTSUPP) => fill(&self.file, self.ensured.get(), bytes)?,
+            Err(error) if is(&error, libc::EOPNOTSUPP) => {
+                fill(&self.file, self.ensured.get(), bytes)?
+            }
             other => other?,
         }
         self.ensured.set(bytes);
@@ -197,7 +199,7 @@ mod tests {
     #[test]
     fn another_map_of_the_file_sees_the_same() {
         let file = file();
-        let mut one = SharedMap::open(file.try_clone().unwrap(), 8192).unwrap();
+        let one = SharedMap::open(file.try_clone().unwrap(), 8192).unwrap();
         one.ensure(4096).unwrap();
         let two = SharedMap::open(file, 8192).unwrap();
         one.words()[3].store(5, Relaxed);

@@ -28,12 +28,13 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
     app_files::warn(session, &loaded.warnings);
     let mut apps = loaded.apps;
     if apps.is_empty() {
-        return Err(Failure::new(Exit::Invalid, "no app is declared, there is nothing to run").into());
+        return Err(
+            Failure::new(Exit::Invalid, "no app is declared, there is nothing to run").into()
+        );
     }
     for app in &mut apps {
-        preflight::check(app, Some(caller.path())).map_err(|problem| {
-            app_files::failure(&[problem], &app.script, Purpose::Start)
-        })?;
+        preflight::check(app, Some(caller.path()))
+            .map_err(|problem| app_files::failure(&[problem], &app.script, Purpose::Start))?;
     }
     let marking = match (session.screen.json, parsed.flag("format"), parsed.flag("raw")) {
         (true, _, _) => Marking::Json,
@@ -41,7 +42,8 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
         (false, false, true) => Marking::Raw,
         (false, false, false) => Marking::Prefix,
     };
-    let control = if parsed.flag("control") { Some(session.daemons.paths()?.clone()) } else { None };
+    let control =
+        if parsed.flag("control") { Some(session.daemons.paths()?.clone()) } else { None };
     session.screen.flush()?;
     Err(End::WasDaemon(container::run(Container {
         apps,

@@ -70,7 +70,7 @@ impl World {
             .create_new(true)
             .open(place.file("journal"))
             .unwrap();
-        let mut map = SharedMap::open(file, 1 << 20).unwrap();
+        let map = SharedMap::open(file, 1 << 20).unwrap();
         map.ensure(64 * JOURNAL_WORDS * 8).unwrap();
         let logs = Logs::new(LogSettings { stage_dir: place.file("stage"), total });
         let (plans, pipes) = (Vec::new(), Vec::new());

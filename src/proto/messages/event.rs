@@ -76,7 +76,8 @@ pub fn envelope(
     ids: &MessageIds,
 ) -> Frame {
     let mut line = String::with_capacity(data.len() + 128);
-    let _ = write!(line, r#"{{"type":"{kind}","data":{data},"timestamp":"{}","id":""#, timestamp(at));
+    let _ =
+        write!(line, r#"{{"type":"{kind}","data":{data},"timestamp":"{}","id":""#, timestamp(at));
     ids.write(&mut line);
     line.push('"');
     if let Some(id) = reply_to {
@@ -160,7 +161,11 @@ pub fn process_status(
 ///
 /// `last_output`: the last lines of stderr, for those who ask why it crashed (D19).
 #[must_use]
-pub fn process_event(subject: &Subject, kind: &NoticeKind, last_output: &[String]) -> Option<String> {
+pub fn process_event(
+    subject: &Subject,
+    kind: &NoticeKind,
+    last_output: &[String],
+) -> Option<String> {
     let (event, mut details) = event_details(kind)?;
     if !last_output.is_empty() {
         details.insert("last_output".to_owned(), json!(last_output));
@@ -201,16 +206,16 @@ fn event_details(kind: &NoticeKind) -> Option<(&'static str, Map<String, Value>)
                    "restart_in": restart_in.map(millis),
                    "core_dumped": matches!(status, ExitStatus::Signal { core: true, .. })}),
         ),
-        NoticeKind::Errored { reason, unstable } => ("errored", errored_details(*reason, *unstable)),
+        NoticeKind::Errored { reason, unstable } => {
+            ("errored", errored_details(*reason, *unstable))
+        }
         NoticeKind::NotReady { after } => ("not_ready", json!({"listen_timeout": millis(*after)})),
         NoticeKind::Adopted { pid } => ("adopted", json!({"pid": pid})),
         NoticeKind::ConfigChanged { fields } => ("config_changed", json!({"fields": fields})),
         NoticeKind::Deleted => ("deleted", json!({})),
     };
-    match details {
-        Value::Object(details) => Some((event, details)),
-        _ => None,
-    }
+    let Value::Object(details) = details else { return None };
+    Some((event, details))
 }
 
 fn errored_details(reason: ErroredReason, unstable: u32) -> Value {

@@ -23,7 +23,7 @@ pub struct Files {
 #[must_use]
 pub fn record(process: &Process, memory: u64, env: Map<String, Value>, files: &Files) -> Value {
     let spec = process.spec();
-    let started = process.started().map_or(process.created_at(), |at| at.wall);
+    let started = process.started().map_or_else(|| process.created_at(), |at| at.wall);
     let last = process.last_exit().map(|exit| exit.status);
     let mut pm2_env = Map::new();
     let fields = json!({

@@ -112,10 +112,19 @@ pub enum Verb {
         source: Option<String>,
     },
     Start,
-    Stop { kill_timeout: Option<Duration> },
-    Restart { change: EnvWish, kill_timeout: Option<Duration> },
-    Reload { change: EnvWish },
-    Delete { purge_logs: bool },
+    Stop {
+        kill_timeout: Option<Duration>,
+    },
+    Restart {
+        change: EnvWish,
+        kill_timeout: Option<Duration>,
+    },
+    Reload {
+        change: EnvWish,
+    },
+    Delete {
+        purge_logs: bool,
+    },
     Signal(Signal),
     Reset,
     Scale(Scale),
@@ -222,13 +231,11 @@ fn ask(kind: &str, mut data: Fields) -> Result<Ask, ErrorReply> {
             let processes = data.targets("processes")?.filter(|targets| !targets.is_empty());
             Ask::Subscribe { events, processes, backlog: data.lines("backlog")?.unwrap_or(0) }
         }
-        "unsubscribe" => Ask::Unsubscribe {
-            events: data.strings("events")?.filter(|events| !events.is_empty()),
-        },
-        "command" => Ask::Command(Box::new(command(&mut data)?)),
-        "get_info" => {
-            Ask::GetInfo { processes: data.some_targets()?, brief: data.flag("brief")? }
+        "unsubscribe" => {
+            Ask::Unsubscribe { events: data.strings("events")?.filter(|events| !events.is_empty()) }
         }
+        "command" => Ask::Command(Box::new(command(&mut data)?)),
+        "get_info" => Ask::GetInfo { processes: data.some_targets()?, brief: data.flag("brief")? },
         "get_logs" => Ask::GetLogs(LogQuery {
             processes: data.some_targets()?,
             lines: data.lines("lines")?.unwrap_or(15),
@@ -240,9 +247,7 @@ fn ask(kind: &str, mut data: Fields) -> Result<Ask, ErrorReply> {
         "get_events" => {
             Ask::GetEvents { processes: data.some_targets()?, since: data.time("since")? }
         }
-        "get_env" => {
-            Ask::GetEnv { process: data.one_target()?, reveal: data.flag("reveal")? }
-        }
+        "get_env" => Ask::GetEnv { process: data.one_target()?, reveal: data.flag("reveal")? },
         "get_pm2_list" => Ask::GetPm2List { reveal: data.flag("reveal")? },
         "get_daemon" => Ask::GetDaemon,
         "export" => Ask::Export { processes: data.some_targets()? },
@@ -338,7 +343,8 @@ fn command(data: &mut Fields) -> Result<Command, ErrorReply> {
     }
     targets.dedup();
     let wait = data.patience()?;
-    let parallel = data.number("parallel")?.and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0);
+    let parallel =
+        data.number("parallel")?.and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0);
     Ok(Command { action, verb, targets, wait, parallel, timeout: data.millis("timeout")? })
 }
 
@@ -414,10 +420,7 @@ impl Fields {
             None => Ok(None),
             Some(Value::Array(items)) => items
                 .into_iter()
-                .map(|item| match item {
-                    Value::String(text) => Ok(text),
-                    _ => Err(wrong()),
-                })
+                .map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong))
                 .collect::<Result<_, _>>()
                 .map(Some),
             Some(_) => Err(wrong()),
@@ -439,7 +442,9 @@ impl Fields {
                 .as_u64()
                 .map(|id| Target::parse(&id.to_string()))
                 .ok_or_else(|| ErrorReply::argument(name, format!("'{number}' is not an id"))),
-            _ => Err(ErrorReply::argument(name, format!("'{name}' must hold names or ids"))),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+                Err(ErrorReply::argument(name, format!("'{name}' must hold names or ids")))
+            }
         }
     }
 
@@ -490,7 +495,11 @@ impl Fields {
                 .into_iter()
                 .map(|item| match item {
                     Value::Object(object) => Ok(object),
-                    _ => Err(wrong()),
+                    Value::Null
+                    | Value::Bool(_)
+                    | Value::Number(_)
+                    | Value::String(_)
+                    | Value::Array(_) => Err(wrong()),
                 })
                 .collect(),
             None | Some(_) => Err(wrong()),
@@ -508,9 +517,7 @@ impl Fields {
             None | Some("online") => Ok(Patience::Online),
             Some("none") => Ok(Patience::None),
             Some("stable") => Ok(Patience::Stable),
-            Some(_) => {
-                Err(ErrorReply::argument("wait", "'wait' must be none, online or stable"))
-            }
+            Some(_) => Err(ErrorReply::argument("wait", "'wait' must be none, online or stable")),
         }
     }
 

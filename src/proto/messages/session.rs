@@ -185,9 +185,9 @@ impl Session {
             .0
             .iter()
             .map(|(event, filter)| {
-                let names = filter.as_ref().map(|targets| {
-                    targets.iter().map(ToString::to_string).collect::<Vec<_>>()
-                });
+                let names = filter
+                    .as_ref()
+                    .map(|targets| targets.iter().map(ToString::to_string).collect::<Vec<_>>());
                 ((*event).to_owned(), json!({"processes": names, "interval": null}))
             })
             .collect();
@@ -207,8 +207,9 @@ impl Session {
         }
         self.catch_up(news.at, ids, out);
         if self.lagging.is_some() || out.push(news.line(ids), Class::Event).is_err() {
-            let lag =
-                self.lagging.get_or_insert_with(|| Lag { since: news.at, dropped: BTreeMap::new() });
+            let lag = self
+                .lagging
+                .get_or_insert_with(|| Lag { since: news.at, dropped: BTreeMap::new() });
             *lag.dropped.entry(news.event).or_default() += 1;
         }
     }
