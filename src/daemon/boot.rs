@@ -317,8 +317,11 @@ impl Daemon {
         for warning in &loaded.warnings {
             self.own_log.warn(warning);
         }
-        let snapshot = loaded.snapshot.unwrap_or_default();
+        let mut snapshot = loaded.snapshot.unwrap_or_default();
         let (survivors, resting) = adopt::survivors(&mut self.live, &snapshot);
+        for found in survivors.iter().map(|survivor| &survivor.found).chain(&resting) {
+            snapshot.reserve_children(found.child);
+        }
         let adopted: Vec<Adopted> = survivors
             .iter()
             .map(|survivor| Adopted {
