@@ -48,11 +48,9 @@ pub struct Spawn<'a> {
     pub nice: Option<i32>,
     /// -1000 to 1000, absolute.
     pub oom_score_adj: Option<i32>,
-    /// Soft and hard limit alike.
+    /// Soft and hard limit alike. But of [`Resource::OpenFiles`] the soft one, and the hard one
+    /// only where it is lower: programs that know how raise their own.
     pub rlimits: &'a [(Resource, u64)],
-    /// The soft limit of open files alone: what the daemon was started with, before it raised its
-    /// own. Not used where `rlimits` has [`Resource::OpenFiles`].
-    pub soft_open_files: Option<u64>,
     /// `SIGKILL` for the child when the *thread* that spawned it ends.
     pub die_with_parent: bool,
     /// `cgroup.procs` of the child's control group, open for writing.
@@ -76,7 +74,6 @@ impl<'a> Spawn<'a> {
             nice: None,
             oom_score_adj: None,
             rlimits: &[],
-            soft_open_files: None,
             die_with_parent: false,
             cgroup_procs: None,
             no_new_privs: false,

@@ -156,16 +156,14 @@ fn die_with_parent(job: &Job<'_>) -> Result<(), c_int> {
 }
 
 fn limits(spec: &Spawn<'_>) -> Result<(), c_int> {
-    let mut soft_open_files = spec.soft_open_files;
     for &(resource, value) in spec.rlimits {
-        if resource == Resource::OpenFiles {
-            soft_open_files = None;
-        }
-        set_limit(resource, [value, value])?;
-    }
-    if let Some(soft) = soft_open_files {
-        let hard = hard_limit(Resource::OpenFiles)?;
-        set_limit(Resource::OpenFiles, [soft.min(hard), hard])?;
+        let hard = match resource {
+            Resource::OpenFiles => hard_limit(resource)?.max(value),
+            Resource::Processes | Resource::Core | Resource::AddressSpace | Resource::FileSize => {
+                value
+            }
+        };
+        set_limit(resource, [value, hard])?;
     }
     if let Some(nice) = spec.nice {
         call!(libc::SYS_setpriority, ZERO, ZERO, c_long::from(nice))?;
