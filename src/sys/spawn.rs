@@ -22,6 +22,7 @@ use std::ptr;
 use crate::base::{Pid, SpawnError, Stage};
 use crate::sys::args::CArgs;
 use crate::sys::limits::Resource;
+use crate::sys::signals::NotDefault;
 use crate::sys::users::Credentials;
 use crate::sys::{cvt, fds, is, wait};
 
@@ -96,6 +97,7 @@ pub struct Spawner {
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
     fds: Vec<child::Move>,
+    not_default: NotDefault,
     has_close_range: bool,
 }
 
@@ -115,6 +117,7 @@ impl Spawner {
             argv: vec![],
             envp: vec![],
             fds: vec![],
+            not_default: NotDefault::new(),
             has_close_range: child::has_close_range(),
         })
     }
@@ -153,6 +156,7 @@ impl Spawner {
                 .unwrap_or(0),
             fd_highest: if self.has_close_range { None } else { Some(fds::highest_open()) },
             spec,
+            not_default: self.not_default.get(),
             parent: std::process::id(),
             report: child::Report::default(),
         };
