@@ -148,6 +148,10 @@ impl Staged {
             }
             let room = usize::try_from(STAGE_MAX - self.end).unwrap_or(0);
             let wanted = room.min(budget - moved);
+            if wanted == 0 {
+                // Not to be emptied and not to be read: as long as that lasts, the bytes wait.
+                return Pumped { moved, drained: false, retry: retry.or(Some(STUCK)) };
+            }
             match self.fill(head, pipe, wanted) {
                 Ok(0) => return Pumped { moved, drained: true, retry },
                 Ok(count) => {
@@ -166,9 +170,13 @@ impl Staged {
 
     /// The stream ended: its last line is finished.
     pub fn finish(&mut self, head: &mut Head, engine: &mut Engine, now: Now) {
-        if let Stop::Unfinished = self.drain(head, engine, now)
-            && !self.is_empty()
+        self.drain(head, engine, now);
+        // The newline goes into the stage: if the line must wait, it waits as a whole one.
+        let mut last = [0];
+        if !self.is_empty()
             && let Some(file) = &self.file
+            && file.read_exact_at(&mut last, self.end - 1).is_ok()
+            && last != *b"\n"
             && write_all_at(file, b"\n", self.end).is_ok()
         {
             self.end += 1;

@@ -102,6 +102,23 @@ fn a_waiting_stream_fills_its_stage_and_then_its_pipe() {
 }
 
 #[test]
+fn an_unfinished_line_that_must_wait_is_not_joined_to_the_next_childs() {
+    let mut world = World::of(|place, plan| {
+        blocked(place, plan);
+        plan.full = LogFull::Block;
+        plan.shared = true;
+    });
+    for words in ["first child", "second child"] {
+        world.write(id(0), words.as_bytes());
+        world.pump(id(0));
+        world.finish(id(0));
+    }
+    unblock(&world);
+    world.pump(id(0));
+    assert_eq!(world.read("dir/app.log"), "first child\nsecond child\n");
+}
+
+#[test]
 fn a_file_that_failed_is_left_alone_for_growing_pauses() {
     let mut world = World::of(blocked);
     let mut pauses = Vec::new();
