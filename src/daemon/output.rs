@@ -10,7 +10,7 @@ use crate::daemon::Daemon;
 use crate::daemon::container::{self, Running};
 use crate::daemon::entries::{Mode, Pipe};
 use crate::logs::{Pumped, StreamId};
-use crate::reactor::Readiness;
+use crate::reactor::{Interest, Readiness};
 use crate::sys::fds;
 
 /// Bytes moved of one pipe before others have their turn.
@@ -145,7 +145,9 @@ impl Daemon {
         let (raw, watch) = (pipe.raw(), pipe.watch);
         let result = match (was == Mode::Polled, mode == Mode::Polled) {
             (true, false) => self.reactor.suspend(watch, &mut Pipe::source(&raw)),
-            (false, true) => self.reactor.resume(watch, &mut Pipe::source(&raw)),
+            (false, true) => {
+                self.reactor.resume(watch, &mut Pipe::source(&raw), Interest::READABLE)
+            }
             (true, true) | (false, false) => Ok(()),
         };
         if let Err(error) = result {

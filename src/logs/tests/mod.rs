@@ -70,7 +70,7 @@ impl World {
             .create_new(true)
             .open(place.file("journal"))
             .unwrap();
-        let map = SharedMap::open(file, 1 << 20).unwrap();
+        let map = SharedMap::of_file(file, 1 << 20).unwrap();
         map.ensure(64 * JOURNAL_WORDS * 8).unwrap();
         let logs = Logs::new(LogSettings { stage_dir: place.file("stage"), total });
         let (plans, pipes) = (Vec::new(), Vec::new());
@@ -99,7 +99,7 @@ impl World {
         };
         change(&self.place, &mut plan);
         self.plans.push(plan);
-        self.pipes.push(sys::fds::open_pipe(0).unwrap());
+        self.pipes.push(sys::fds::open_pipe_rdwr().unwrap());
         let number = self.plans.len() - 1;
         self.reopen(number);
         id(number)
