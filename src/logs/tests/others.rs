@@ -70,7 +70,7 @@ fn what_is_no_file_is_refused_with_a_reason() {
 #[test]
 fn root_does_not_follow_a_link_in_a_directory_of_others() {
     use std::os::unix::fs::{PermissionsExt, symlink};
-    if sys::users::effective_uid() != 0 {
+    if sys::process::effective_uid() != 0 {
         return;
     }
     let mut world = World::of(|place, plan| plan.target = Some(place.file("open/app.log")));
