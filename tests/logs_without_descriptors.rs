@@ -22,13 +22,11 @@ const STREAMS: u32 = 30;
 fn streams_take_turns_when_descriptors_run_out() {
     let place = std::env::temp_dir().join(format!("pmd-descriptors-{}", std::process::id()));
     fs::create_dir(&place).unwrap();
-    let mut file = File::options();
-    let file = file.read(true).write(true).create(true).truncate(false);
-    let mut map = SharedMap::open(file.open(place.join("journal")).unwrap(), 1 << 16).unwrap();
+    let map = SharedMap::open(&place.join("journal"), 1 << 16).unwrap();
     map.ensure(STREAMS as usize * JOURNAL_WORDS * 8).unwrap();
     let map = Rc::new(map);
     let mut logs = Logs::new(LogSettings { stage_dir: place.join("stage"), total: None });
-    let pipes: Vec<_> = (0..STREAMS).map(|_| fds::open_pipe(0).unwrap()).collect();
+    let pipes: Vec<_> = (0..STREAMS).map(|_| fds::open_pipe_rdwr().unwrap()).collect();
     let ends: Vec<_> = pipes.iter().map(|pipe| File::from(pipe.try_clone().unwrap())).collect();
     let id = |number| StreamId { process: ProcId(number), stream: Stream::Out };
     for number in 0..STREAMS {
@@ -46,7 +44,7 @@ fn streams_take_turns_when_descriptors_run_out() {
         logs.open(id(number), plan, Journal::new(map.clone(), number as usize * JOURNAL_WORDS));
     }
     let most = limits::limit(Resource::OpenFiles).unwrap();
-    let soft = u64::try_from(limits::open_files().unwrap()).unwrap() + 5;
+    let soft = u64::try_from(fds::open_descriptors()).unwrap() + 5;
     limits::set_limit(Resource::OpenFiles, Limit { soft, ..most }).unwrap();
     for round in 0..3 {
         for (number, mut end) in (0..).zip(&ends) {

@@ -18,6 +18,7 @@ use crate::logs::journal::Target;
 use crate::logs::marks::Marks;
 use crate::logs::vocabulary::StreamId;
 use crate::sys::dir::Dir;
+use crate::sys::process;
 
 /// Mode of a new log file.
 const MODE: u32 = 0o640;
@@ -314,7 +315,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn open_existing_directory(path: &Path) -> io::Result<File> {
-    if crate::sys::process::effective_uid() == 0
+    if process::effective_uid() == 0
         && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
     {
         // Root does not follow a link that somebody else may have put there.
