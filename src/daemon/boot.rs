@@ -347,14 +347,16 @@ impl Daemon {
             let entry = Entry::new(found.process, instance, spec, files, found.slot, found.cookie);
             self.entries.insert(found.process, entry);
         }
+        // What a crash left half written is undone here, before any stream is moved: files may be
+        // shared.
+        for found in &slots {
+            self.recover_resting(found);
+        }
         let count = survivors.len();
         for survivor in survivors {
             if let Err(error) = self.adopt(survivor) {
                 self.own_log.error(format_args!("cannot adopt: {}", describe(&error)));
             }
-        }
-        for found in &slots {
-            self.recover_resting(found);
         }
         if count > 0 {
             self.own_log.info(format_args!("adopted {count} running processes"));

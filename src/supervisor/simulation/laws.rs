@@ -21,7 +21,7 @@ use crate::base::{ChildId, ProcId, Time};
 use crate::supervisor::life::LINGER;
 use crate::supervisor::process::{Seat, State};
 use crate::supervisor::restart::{FORGET_AFTER, LONGEST_PAUSE};
-use crate::supervisor::simulation::world::{Kid, KidState, World};
+use crate::supervisor::simulation::world::{Kid, KidState};
 use crate::supervisor::spec::AppSpec;
 use crate::supervisor::timers::{Due, Timer};
 use crate::supervisor::vocabulary::{
@@ -31,6 +31,8 @@ use crate::supervisor::{Goal, Process, Supervisor};
 
 /// What of the table must survive.
 type Saved = Vec<(ProcId, Goal, bool, *const AppSpec)>;
+
+type Kids = BTreeMap<ChildId, Kid>;
 
 #[derive(Default)]
 pub(super) struct Laws {
@@ -95,20 +97,19 @@ impl Laws {
                 }
             }
             Action::Reload { .. } => self.reloads = true,
-            Action::Stop { .. } | Action::Delete
-                if options.parallel.is_none() && !has_dependencies(supervisor) =>
-            {
-                let stop = match action {
-                    Action::Stop { kill_timeout } => *kill_timeout,
-                    _ => None,
-                };
+            Action::Stop { .. } | Action::Delete => {
+                if options.parallel.is_some() || has_dependencies(supervisor) {
+                    return;
+                }
+                let stop =
+                    if let Action::Stop { kill_timeout } = action { *kill_timeout } else { None };
                 for id in ids {
                     let process = supervisor.process(id).unwrap();
                     let timeout = stop.unwrap_or(process.running_spec().kill_timeout);
                     self.stops.insert(id, now.after(timeout).after(LINGER));
                 }
             }
-            _ => {}
+            Action::Start | Action::Restart { .. } | Action::Signal(_) | Action::Scale(_) => {}
         }
     }
 
@@ -129,7 +130,7 @@ impl Laws {
         effect: &Effect,
         now: Time,
         supervisor: &Supervisor,
-        kids: &BTreeMap<ChildId, Kid>,
+        kids: &Kids,
     ) {
         let state = |child| kids.get(child).map(|kid: &Kid| kid.state);
         match effect {
@@ -236,10 +237,10 @@ impl Laws {
         }
     }
 
-    pub(super) fn check(&mut self, world: &World) {
-        let supervisor = &world.supervisor;
-        self.check_children(world);
-        self.check_stops(world);
+    /// `lost`: the daemon was killed at some time.
+    pub(super) fn check(&mut self, supervisor: &Supervisor, kids: &Kids, now: Time, lost: bool) {
+        self.check_children(supervisor, kids, lost);
+        self.check_stops(supervisor, kids, now);
         check_timers(supervisor);
         assert!(supervisor.todo.is_empty());
         assert_eq!(self.saved, to_be_saved(supervisor), "P8: the table was not saved");
@@ -260,40 +261,36 @@ impl Laws {
         }
     }
 
-    fn check_children(&self, world: &World) {
+    fn check_children(&self, supervisor: &Supervisor, kids: &Kids, lost: bool) {
         let mut seats = BTreeSet::new();
-        for (&child, kid) in &world.kids {
-            let seat = world.supervisor.children.find(child);
+        for (&child, kid) in kids {
+            let seat = supervisor.children.find(child);
             assert_eq!(seat.map(Seat::process), Some(kid.process), "P2: {child:?} is unknown");
             if kid.state == KidState::Ended {
                 continue;
             }
             let seat = seat.unwrap();
             assert!(seats.insert(seat), "P1: two children at {seat:?}");
-            let may_be_second = self.reloads || world.was_lost();
+            let may_be_second = self.reloads || lost;
             assert!(may_be_second || matches!(seat, Seat::Front(_)), "P1: {seat:?}");
         }
     }
 
-    fn check_stops(&self, world: &World) {
-        for (&id, &deadline) in self.stops.iter().filter(|&(_, &at)| world.now > at) {
-            let Some(process) = world.supervisor.process(id) else { continue };
+    fn check_stops(&self, supervisor: &Supervisor, kids: &Kids, now: Time) {
+        for (&id, &deadline) in self.stops.iter().filter(|&(_, &at)| now > at) {
+            let Some(process) = supervisor.process(id) else { continue };
             let status = process.status();
-            match status {
-                Status::Stopped => {}
-                Status::Errored => assert!(process.errored().is_some()),
-                _ => panic!("P4: {id} is {status:?} after {deadline:?}"),
-            }
-            for (child, kid) in world.kids.iter().filter(|(_, kid)| kid.process == id) {
+            let stopped = status == Status::Stopped || status == Status::Errored;
+            assert!(stopped, "P4: {id} is {status:?} after {deadline:?}");
+            for (child, kid) in kids.iter().filter(|(_, kid)| kid.process == id) {
                 assert!(kid.resisted, "P4: {child:?} of {id} lives: {kid:?}");
             }
         }
     }
 
-    pub(super) fn check_end(&self, world: &World) {
-        let supervisor = &world.supervisor;
+    pub(super) fn check_end(&self, supervisor: &Supervisor, kids: &Kids) {
         assert!(self.unanswered.is_empty(), "P9: never answered: {:?}", self.unanswered);
-        assert!(world.kids.is_empty(), "P2: left: {:?}", world.kids);
+        assert!(kids.is_empty(), "P2: left: {kids:?}");
         assert!(supervisor.next_deadline().is_none(), "P7: {:?}", supervisor.timers);
         assert!(supervisor.operations.is_empty(), "{:?}", supervisor.operations);
         assert!(supervisor.dependencies.is_empty());

@@ -19,10 +19,10 @@ const NO_PROCESS_SLOT: SpawnError = SpawnError { stage: Stage::Fork, errno: 11 }
 const UNDEAD: Duration = Duration::from_secs(4);
 
 pub(super) struct World {
-    pub(super) supervisor: Supervisor,
-    pub(super) laws: Laws,
-    pub(super) now: Time,
-    pub(super) kids: BTreeMap<ChildId, Kid>,
+    supervisor: Supervisor,
+    laws: Laws,
+    now: Time,
+    kids: BTreeMap<ChildId, Kid>,
     random: Random,
     /// What will happen outside, and when.
     coming: BTreeMap<(Time, u64), Input>,
@@ -31,6 +31,7 @@ pub(super) struct World {
     weather: Weather,
     requests: u64,
     highest_child: Option<ChildId>,
+    /// Whether the daemon was ever killed.
     lost: bool,
     /// Print everything: for looking into one sequence.
     verbose: bool,
@@ -85,7 +86,7 @@ impl World {
             requests: 0,
             highest_child: None,
             lost: false,
-            verbose: super::seed_from_environment().is_some(),
+            verbose: super::from_environment("PMD_SEED").is_some(),
         }
     }
 
@@ -235,18 +236,11 @@ impl World {
         for _ in 0..10 {
             self.pass(Duration::from_secs(20));
         }
-        self.laws.check_end(self);
+        self.laws.check_end(&self.supervisor, &self.kids);
     }
 
     pub(super) fn check(&mut self) {
-        let mut laws = std::mem::take(&mut self.laws);
-        laws.check(self);
-        self.laws = laws;
-    }
-
-    /// Whether the daemon was ever killed.
-    pub(super) fn was_lost(&self) -> bool {
-        self.lost
+        self.laws.check(&self.supervisor, &self.kids, self.now, self.lost);
     }
 
     pub(super) fn is_going_down(&self) -> bool {
