@@ -10,6 +10,7 @@
 
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
@@ -26,6 +27,9 @@ pub enum End {
     Failed(Failure),
     /// Whoever read our output has gone; nobody is left to tell.
     PipeClosed,
+    /// This process was the daemon, or a container's first process; that ended with a code of its
+    /// own.
+    WasDaemon(ExitCode),
 }
 
 /// One thing that went wrong. Small to hand around: it is the exception.

@@ -69,11 +69,11 @@ pub fn main() -> ExitCode {
     };
     let screen = Screen::new(&global);
     let mut session = Session::new(global, screen);
-    carry_out(&mut session, wish).into()
+    carry_out(&mut session, wish)
 }
 
 /// Does what is wished, and tells what goes wrong with it.
-fn carry_out(session: &mut Session, wish: Result<Wish, Failure>) -> Exit {
+fn carry_out(session: &mut Session, wish: Result<Wish, Failure>) -> ExitCode {
     let run = match wish {
         Ok(wish) => fulfil(session, wish),
         Err(failure) => Err(failure.into()),
@@ -83,8 +83,9 @@ fn carry_out(session: &mut Session, wish: Result<Wish, Failure>) -> Exit {
         Ok(exit)
     });
     match run {
-        Ok(exit) => exit,
-        Err(End::PipeClosed) => Exit::Done,
+        Ok(exit) => exit.into(),
+        Err(End::PipeClosed) => Exit::Done.into(),
+        Err(End::WasDaemon(code)) => code,
         Err(End::Failed(failure)) => {
             if session.screen.json {
                 let document = json!({"ok": false, "error": failure.to_json()});
@@ -94,7 +95,7 @@ fn carry_out(session: &mut Session, wish: Result<Wish, Failure>) -> Exit {
             } else {
                 session.screen.failure(&failure);
             }
-            failure.exit
+            failure.exit.into()
         }
     }
 }

@@ -23,6 +23,10 @@ const QUESTION_LIMIT: Duration = Duration::from_secs(5);
 /// longer for that.
 const ANSWER_GRACE: Duration = Duration::from_secs(2);
 
+/// How often, and how far apart, a command looks for a daemon that another command started.
+const START_LOOKS: u32 = 25;
+const START_PAUSE: Duration = Duration::from_millis(20);
+
 /// A run of `pmd`.
 #[derive(Debug)]
 pub struct Session {
@@ -138,8 +142,19 @@ impl Session {
         if self.global.no_spawn {
             return Err(no_daemon());
         }
-        daemons::start(&self.global)?;
-        self.client().map(|_| ())
+        // Many first commands at once start many daemons; one stays, and it takes a moment.
+        match daemons::start(&self.global) {
+            Ok(()) => self.client().map(|_| ()),
+            Err(failed) => {
+                for _ in 0..START_LOOKS {
+                    if self.is_there()? {
+                        return Ok(());
+                    }
+                    self.pause(START_PAUSE);
+                }
+                Err(failed)
+            }
+        }
     }
 
     /// Does nothing for a while.

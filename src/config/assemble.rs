@@ -16,7 +16,7 @@ use crate::config::fields::{self, Entry, Fields};
 use crate::config::names;
 use crate::config::problem::{Problem, shorten};
 use crate::config::resolve::Dialect;
-use crate::config::{assemble_env, assemble_logs, files, procfile, program, words};
+use crate::config::{assemble_env, assemble_logs, files, program, words};
 use crate::supervisor::spec::{
     AppSpec, Condition, Dependency, Environment, Limits, MAX_INSTANCES, OnDaemonLoss, Restart,
     Stdin,
@@ -216,13 +216,15 @@ fn program(
     let script = fields.word("script")?;
     let file = ground.absolute(&script);
     let in_path = program::find_in_path(&script, path, &ground.cwd);
-    let is_line =
-        !file.is_file() && in_path.is_none() && interpreter.is_none() && is_command_line(&script);
-    let default_name = default_name(&script, is_line);
+    let is_line = !file.is_file()
+        && in_path.is_none()
+        && interpreter.is_none()
+        && names::is_command_line(&script);
+    let default_name = names::default_name(&script, is_line);
     if is_line {
         return Some(Program {
-            script: "/bin/sh".to_owned(),
-            args: shell_args(&script, &default_name, args),
+            script: words::SHELL.to_owned(),
+            args: words::shell_args(&script, &default_name, &args),
             interpreter: None,
             interpreter_args,
             default_name,
@@ -265,33 +267,6 @@ fn utf8(fields: &mut Fields<'_, '_>, path: PathBuf) -> Option<String> {
             None
         }
     }
-}
-
-/// Whether a script that is neither a file nor a command is a command line.
-pub(super) fn is_command_line(script: &str) -> bool {
-    script.trim().contains(|c: char| c.is_ascii_whitespace())
-}
-
-/// The arguments of `/bin/sh` that run `line` with `args` behind it.
-fn shell_args(line: &str, name: &str, args: Vec<String>) -> Vec<String> {
-    let command = procfile::shell_command(line.trim());
-    if args.is_empty() {
-        return vec!["-c".to_owned(), command];
-    }
-    let mut all = vec!["-c".to_owned(), format!("{command} \"$@\""), name.to_owned()];
-    all.extend(args);
-    all
-}
-
-/// The base name of a script, or of a command line's first word, without its extension.
-pub(super) fn default_name(script: &str, is_line: bool) -> String {
-    let file = if is_line {
-        words::split(script).and_then(|words| words.into_iter().next()).unwrap_or_default()
-    } else {
-        script.to_owned()
-    };
-    let stem = Path::new(&file).file_stem().and_then(|stem| stem.to_str());
-    stem.unwrap_or_default().to_owned()
 }
 
 fn base_name(path: &str) -> Option<&str> {

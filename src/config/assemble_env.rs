@@ -110,7 +110,8 @@ impl<'e> Variables<'e> {
     fn read_files(&self, fields: &mut Fields<'_, '_>, entry: &Entry<'_>) -> Option<Environment> {
         let mut vars = Environment::default();
         for path in self.files {
-            match envfile::read(path, &path.to_string_lossy()) {
+            let shown = path.strip_prefix(fields.report.origin.dir).unwrap_or(path);
+            match envfile::read(path, &shown.to_string_lossy()) {
                 Ok(pairs) => {
                     for (name, value) in pairs {
                         vars.set(name, value);

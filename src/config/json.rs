@@ -217,6 +217,12 @@ mod tests {
     fn the_caret_stands_below_the_error() {
         let problems = parse("pmd.json", b"{\n\t\"a\": 1\n\t\"b\": 2\n}").unwrap_err();
         assert_eq!(problems[0].excerpt.as_deref(), Some("\t\"b\": 2\n\t^"));
+        // A line that fills the screen helps nobody.
+        for (length, shown) in [(MAX_EXCERPT - 3, true), (MAX_EXCERPT - 2, false)] {
+            let text = format!("[\"{}\" 1", "x".repeat(length - 2));
+            let problems = parse("pmd.json", text.as_bytes()).unwrap_err();
+            assert_eq!(problems[0].excerpt.is_some(), shown, "{length}");
+        }
     }
 
     #[test]

@@ -174,6 +174,12 @@ impl Paths {
         self.state.join("pmd.lock")
     }
 
+    /// The daemon's own log.
+    #[must_use]
+    pub fn own_log(&self) -> PathBuf {
+        self.logs.join("pmd.log")
+    }
+
     /// The daemon's pid; for people only.
     #[must_use]
     pub fn pid(&self) -> PathBuf {

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::config::envfile;
 use crate::config::problem::{Position, Problem};
+use crate::config::{envfile, words};
 
 /// `PORT` of the first process.
 const FIRST_PORT: u32 = 5000;
@@ -46,7 +46,7 @@ pub fn document(file: &str, text: &str, env_file: Option<&Path>) -> Result<Value
             "name": name,
             "script": "/bin/sh",
             "interpreter": "none",
-            "args": ["-c", shell_command(command)],
+            "args": ["-c", words::shell_command(command)],
             "env": {"PORT": port.to_string()},
             "increment_var": "PORT",
         });
@@ -57,15 +57,6 @@ pub fn document(file: &str, text: &str, env_file: Option<&Path>) -> Result<Value
         port = port.saturating_add(PORT_STEP);
     }
     if problems.is_empty() { Ok(json!({ "apps": apps })) } else { Err(problems) }
-}
-
-/// `command` as a shell runs it without staying in between, where that changes nothing.
-pub(super) fn shell_command(command: &str) -> String {
-    if crate::config::words::is_compound(command) {
-        command.to_owned()
-    } else {
-        format!("exec {command}")
-    }
 }
 
 fn entry(line: &str) -> Option<(&str, &str)> {

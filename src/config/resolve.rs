@@ -14,6 +14,7 @@ use crate::config::app::{find, is_off};
 use crate::config::assemble::{self, Shared};
 use crate::config::fields::{Fields, Report};
 use crate::config::locate::{End, Step};
+use crate::config::names;
 use crate::config::order::order;
 use crate::config::problem::{Kind, Problem, shorten, show};
 use crate::config::settings::{self, LogPlace};
@@ -143,7 +144,7 @@ fn resolved(apps: Vec<AppSpec>, report: Report<'_>) -> Resolved {
 }
 
 /// Whether an object without `apps` is an app, not a file of settings or an empty one.
-fn declares_app(map: &Map<String, Value>) -> bool {
+pub(super) fn declares_app(map: &Map<String, Value>) -> bool {
     let is_app = |key: &String| find(key).is_some_and(|field| field.name == "script");
     map.keys().any(is_app) || map.keys().any(|key| !is_beside_apps(key) && find(key).is_some())
 }
@@ -227,7 +228,7 @@ fn label(index: usize, map: &Map<String, Value>) -> (usize, String) {
         found
             .next()
             .and_then(|(_, value)| value.as_str())
-            .map(|script| assemble::default_name(script, assemble::is_command_line(script)))
+            .map(|script| names::default_name(script, names::is_command_line(script)))
     };
     let name = map.get("name").and_then(Value::as_str).map(str::to_owned);
     (index, name.or_else(script).unwrap_or_default())

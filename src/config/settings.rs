@@ -12,7 +12,7 @@ use crate::config::assemble_logs::{FORMATS, FULL, LATER_TARGETS};
 use crate::config::fields;
 use crate::config::locate::{End, Step, locate};
 use crate::config::problem::{Problem, shorten, show};
-use crate::config::resolve::Defaults;
+use crate::config::resolve::{Defaults, declares_app};
 use crate::config::suggest;
 use crate::supervisor::spec::{LogFormat, LogFull};
 
@@ -166,6 +166,8 @@ impl Settings {
         let mut reader =
             Reader { file, settings: Self::default(), seen: Vec::new(), problems: Vec::new() };
         match document {
+            // A single app, without settings.
+            Value::Object(map) if !map.contains_key("apps") && declares_app(map) => {}
             Value::Object(map) => {
                 for (key, value) in map {
                     if !NOT_SETTINGS.contains(&key.as_str()) {
@@ -365,6 +367,7 @@ mod tests {
     fn nothing_said_means_the_defaults() {
         assert_eq!(Settings::read(&json!({}), None), Ok(Settings::default()));
         assert_eq!(Settings::read(&json!([]), None), Ok(Settings::default()));
+        assert_eq!(Settings::read(&json!({"script": "a"}), None), Ok(Settings::default()));
         let beside = json!({"$schema": "x", "apps": [{"script": "a"}]});
         assert_eq!(Settings::read(&beside, None), Ok(Settings::default()));
     }

@@ -1,4 +1,4 @@
-//! Command lines as lists of words, and back.
+//! Command lines as lists of words, and back; and how a shell is told to run one.
 //!
 //! Pure. Quotes and backslashes mean what they mean to a shell; nothing else does.
 
@@ -64,6 +64,27 @@ fn push_quoted(line: &mut String, word: &str) {
         line.push_str(&word.replace('\'', "'\\''"));
         line.push('\'');
     }
+}
+
+/// The program that runs [`shell_args`].
+pub const SHELL: &str = "/bin/sh";
+
+/// The arguments of [`SHELL`] that run `line` with `args` behind it; `name` is the shell's `$0`.
+#[must_use]
+pub fn shell_args(line: &str, name: &str, args: &[String]) -> Vec<String> {
+    let command = shell_command(line.trim());
+    if args.is_empty() {
+        return vec!["-c".to_owned(), command];
+    }
+    let mut all = vec!["-c".to_owned(), format!("{command} \"$@\""), name.to_owned()];
+    all.extend_from_slice(args);
+    all
+}
+
+/// `line` so that the shell does not stay in between, where that changes nothing.
+#[must_use]
+pub fn shell_command(line: &str) -> String {
+    if is_compound(line) { line.to_owned() } else { format!("exec {line}") }
 }
 
 /// Whether a shell would do more with `line` than start one program with words: then `exec` in

@@ -7,6 +7,7 @@
 //!
 //! The promise ends where another program shortens the file: keep it in a private directory.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -25,7 +26,7 @@ pub struct SharedMap {
     /// Size of the mapping, in bytes.
     max: usize,
     /// Bytes from the beginning that are sure to have blocks.
-    ensured: usize,
+    ensured: Cell<usize>,
 }
 
 // SAFETY: the mapping belongs to the value, and what it gives out is atomic.
@@ -59,7 +60,7 @@ impl SharedMap {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let mut map = Self { file, base: base.cast(), max, ensured: 0 };
+        let map = Self { file, base: base.cast(), max, ensured: Cell::new(0) };
         let length = usize::try_from(map.file.metadata()?.len()).unwrap_or(max).min(max);
         map.ensure(length / WORD * WORD)?;
         Ok(map)
@@ -70,18 +71,20 @@ impl SharedMap {
     /// # Errors
     ///
     /// `ENOSPC`, `EDQUOT`: nothing has changed. `EFBIG` above the size given to [`Self::open`].
-    pub fn ensure(&mut self, bytes: usize) -> io::Result<()> {
-        if bytes <= self.ensured {
+    pub fn ensure(&self, bytes: usize) -> io::Result<()> {
+        if bytes <= self.ensured.get() {
             return Ok(());
         }
         if bytes > self.max {
             return Err(io::Error::from_raw_os_error(libc::EFBIG));
         }
-        match allocate(&self.file, self.ensured, bytes) {
-            Err(error) if is(&error, libc::EOPNOTSUPP) => fill(&self.file, self.ensured, bytes)?,
+        match allocate(&self.file, self.ensured.get(), bytes) {
+            Err(error) if is(&error, libc::EOPNOTSUPP) => {
+                fill(&self.file, self.ensured.get(), bytes)?
+            }
             other => other?,
         }
-        self.ensured = bytes;
+        self.ensured.set(bytes);
         Ok(())
     }
 
@@ -90,7 +93,7 @@ impl SharedMap {
     pub fn words(&self) -> &[AtomicU64] {
         // SAFETY: the mapping is at least `ensured` bytes long, aligned to a page, lives as long
         // as `self`, and `ensure` has made blocks for that much; any bits are a number.
-        unsafe { std::slice::from_raw_parts(self.base, self.ensured / WORD) }
+        unsafe { std::slice::from_raw_parts(self.base, self.ensured.get() / WORD) }
     }
 
     /// Size of the mapping, in bytes: what [`Self::ensure`] may be asked for.
@@ -172,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_map_grows_and_keeps_what_it_holds() {
-        let mut map = SharedMap::open(file(), 1024 * 1024).unwrap();
+        let map = SharedMap::open(file(), 1024 * 1024).unwrap();
         assert!(map.words().is_empty());
         map.ensure(16).unwrap();
         map.words()[1].store(7, Relaxed);
@@ -187,7 +190,7 @@ mod tests {
 
     #[test]
     fn more_than_the_maximum_is_refused() {
-        let mut map = SharedMap::open(file(), 4096).unwrap();
+        let map = SharedMap::open(file(), 4096).unwrap();
         let error = map.ensure(4097).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EFBIG));
         assert!(map.words().is_empty());
@@ -196,7 +199,7 @@ mod tests {
     #[test]
     fn another_map_of_the_file_sees_the_same() {
         let file = file();
-        let mut one = SharedMap::open(file.try_clone().unwrap(), 8192).unwrap();
+        let one = SharedMap::open(file.try_clone().unwrap(), 8192).unwrap();
         one.ensure(4096).unwrap();
         let two = SharedMap::open(file, 8192).unwrap();
         one.words()[3].store(5, Relaxed);
@@ -227,7 +230,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_an_error_and_not_a_signal() {
         let Some(disk) = SmallDisk::mount(64 * 1024) else { return };
-        let mut map = SharedMap::open(scratch(disk.0.clone()), 1024 * 1024).unwrap();
+        let map = SharedMap::open(scratch(disk.0.clone()), 1024 * 1024).unwrap();
         map.ensure(32 * 1024).unwrap();
         let error = map.ensure(512 * 1024).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));

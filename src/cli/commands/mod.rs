@@ -4,7 +4,7 @@
 pub mod act;
 /// apply.
 pub mod apply;
-/// daemon and run.
+/// daemon.
 pub mod daemon;
 /// doctor.
 pub mod doctor;
@@ -22,6 +22,8 @@ pub mod logs;
 pub mod look;
 /// How actions are asked for and reported.
 pub mod outcome;
+/// run.
+pub mod run;
 /// is-online, wait, ping.
 pub mod script;
 /// start.

@@ -124,7 +124,7 @@ fn elsewhere(session: &Session, word: &str, failure: Failure) -> Failure {
 }
 
 /// The file that is meant when none is named.
-fn default_file(caller: &Caller) -> Result<String, Failure> {
+pub fn default_file(caller: &Caller) -> Result<String, Failure> {
     let found = files::DEFAULT_FILES.iter().find(|name| caller.dir.join(name).is_file());
     found.map(|name| (*name).to_owned()).ok_or_else(|| {
         Failure::usage("start: what? There is no configuration file in this directory")
@@ -213,7 +213,7 @@ fn check_options(parsed: &Parsed, whats: &[What]) -> Result<(), Failure> {
 /// A definition from the command line.
 ///
 /// `is_ours`: the daemon has the rights of this user.
-fn define(
+pub fn define(
     parsed: &Parsed,
     caller: &Caller,
     script: &str,

@@ -60,12 +60,12 @@ pub const COMMANDS: &[Command] = &[
         .about("Make the daemon match a configuration file")
         .options(o::APPLY)
         .examples(["pmd apply pmd.json --dry-run", "pmd apply pmd.json --prune"]),
-    command("run", Group::Act, c::daemon::run)
+    command("run", Group::Act, c::run::run)
         .aliases(&["runtime"])
         .takes("[file|script]", Count::AtMostOne)
         .rest()
         .about("Run programs in the foreground, as the first process of a container")
-        .options(c::daemon::RUN_OPTIONS)
+        .options(o::RUN_OPTIONS)
         .examples(["pmd run pmd.json", "pmd run server.js -- --port 3000"]),
     command("list", Group::Look, c::list::run)
         .aliases(&["ls", "l", "ps", "status"])

@@ -227,6 +227,72 @@ pub const DAEMON: &[Opt] = &[
     Opt::flag("keeper", "without the process above the daemon").on().under(HIDDEN),
     Opt::flag("web", "without the web interface").on().under(HIDDEN),
     Opt::flag("pm2", "without PM2's sockets").on().under(HIDDEN),
+    Opt::value("ready-fd", Kind::Number, "N", "where to tell that it is up").under(HIDDEN),
 ];
+
+pub const RUN_OPTIONS: &[Opt] = &[
+    of_start("name"),
+    of_start("instances"),
+    of_start("cwd"),
+    ENV,
+    of_start("once"),
+    of_start("restart"),
+    of_start("shell"),
+    ONLY,
+    Opt::value("stop-timeout", Kind::Duration, "DUR", "kill what is left then (default: 9s)"),
+    Opt::flag("auto-exit", "stay when nothing is left to run").on(),
+    Opt::flag("control", "open the control socket, for pmd ls and the like"),
+    Opt::flag("raw", "lines of several apps without their names"),
+    Opt::flag("format", "lines as key=value pairs"),
+    of_start("interpreter"),
+    of_start("interpreter-args"),
+    of_start("node-args"),
+    of_start("env-file"),
+    of_start("clean-env"),
+    of_start("uid"),
+    of_start("gid"),
+    of_start("autorestart"),
+    of_start("max-restarts"),
+    of_start("min-uptime"),
+    of_start("restart-delay"),
+    of_start("exp-backoff-restart-delay"),
+    of_start("stop-exit-codes"),
+    of_start("kill-timeout"),
+    of_start("kill-signal"),
+    of_start("wait-ready"),
+    of_start("listen-timeout"),
+    STRICT.under(RUN),
+];
+
+/// The option of `start` with this name, so that both commands mean the same by it.
+const fn of_start(long: &str) -> Opt {
+    let mut at = 0;
+    while at < START.len() {
+        if is_same(START[at].long, long) {
+            return START[at];
+        }
+        at += 1;
+    }
+    // Reached while compiling, if ever.
+    #[expect(clippy::panic, reason = "evaluated by the compiler")]
+    {
+        panic!("start has no such option")
+    }
+}
+
+const fn is_same(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    if one.len() != other.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < one.len() {
+        if one[at] != other[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
 
 pub const KILL: &[Opt] = &[Opt::flag("leave-running", "the programs go on"), YES];

@@ -497,3 +497,22 @@ fn too_many_faults_are_not_all_listed() {
     let resolved = resolve("ecosystem.json", &Value::from(list).to_string());
     assert!(lines(&resolved.problems).iter().any(|line| line.contains("'nice'")));
 }
+
+#[test]
+fn lists_end_at_their_limits() {
+    let text = |field: &str, list: Vec<Value>| {
+        format!("{{\"script\": \"a\", \"{field}\": {}}}", Value::from(list))
+    };
+    let codes = |count: u32| text("stop_exit_codes", (0..count).map(|_| json!(1)).collect());
+    assert_eq!(problems("pmd.json", &codes(256)), [""; 0]);
+    assert_eq!(problems("pmd.json", &codes(257)).len(), 1);
+    let names = |count: u32| {
+        text("depends_on", (0..count).map(|number| json!(format!("n{number}"))).collect())
+    };
+    let many = |count: u32| {
+        let value: Value = serde_json::from_str(&names(count)).unwrap();
+        lines(&client(Path::new("/srv"), &value).problems)
+    };
+    assert_eq!(many(256), [""; 0]);
+    assert_eq!(many(257), ["'depends_on' has more than 256 entries"]);
+}
