@@ -500,3 +500,6 @@ impl Parsed {
         self.command.all_options().find(|option| option.long == long)
     }
 }
+
+#[cfg(test)]
+mod tests;

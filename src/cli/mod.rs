@@ -49,6 +49,9 @@ use exit::Exit;
 use screen::Screen;
 use session::Session;
 
+use crate::base::Signal;
+use crate::sys::signals;
+
 /// What a command ends with.
 type Run = Result<Exit, End>;
 
@@ -99,7 +102,13 @@ fn carry_out(session: &mut Session, wish: Result<Wish, Failure>) -> ExitCode {
 
 fn fulfil(session: &mut Session, wish: Wish) -> Run {
     match wish {
-        Wish::Run(parsed) => (parsed.command.run)(session, &parsed),
+        Wish::Run(parsed) => {
+            // The daemon has an orderly end of its own; nothing else has anything to tidy up.
+            if !matches!(parsed.command.name, "daemon" | "run") {
+                signals::exit_on(&[Signal::INT, Signal::TERM]);
+            }
+            (parsed.command.run)(session, &parsed)
+        }
         Wish::Help(Some(command)) => help::of_command(session, command),
         Wish::Help(None) => help::print(session),
         Wish::Version => {

@@ -145,14 +145,6 @@ impl Screen {
         let _ = self.out.flush();
         let _ = self.err.write_all(format!("{line}\n").as_bytes());
     }
-
-    /// A screen that writes into memory.
-    #[cfg(test)]
-    #[must_use]
-    pub fn of(out: Box<dyn Write>, err: Box<dyn Write>, json: bool) -> Self {
-        let view = View { width: None, colour: false, unicode: true };
-        Self { out, err, json, quiet: false, view, err_colour: false, can_ask: false }
-    }
 }
 
 impl std::fmt::Debug for Screen {

@@ -191,6 +191,8 @@ impl Session {
                 Err(error) => refused = refused.or_else(|| Some(refusal(error, candidate))),
             }
         }
+        // A home that cannot be used is why nobody was found.
+        self.daemons.paths()?;
         refused.map_or(Ok(None), Err)
     }
 
@@ -208,15 +210,6 @@ impl Session {
         let text = format!("daemon {} is {order} than this pmd {OURS}", hello.version);
         let hint = "pmd kill --leave-running, then pmd resurrect (programs keep running)";
         self.screen.warning(&text, Some(hint));
-    }
-
-    /// A session over a connection that is there.
-    #[cfg(test)]
-    #[must_use]
-    pub fn over(screen: Screen, client: Client) -> Self {
-        let mut session = Self::new(Global::default(), screen);
-        session.link = Some(Link { client, whose: Whose::Given });
-        session
     }
 }
 
@@ -252,4 +245,35 @@ fn refusal(refused: Refused, candidate: &daemons::Candidate) -> End {
         ),
     }
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(refused: Refused, whose: Whose) -> Failure {
+        let candidate = daemons::Candidate { socket: "/x/pmd.sock".into(), whose };
+        match refusal(refused, &candidate) {
+            End::Failed(failure) => failure,
+            End::PipeClosed => panic!("nothing was told"),
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_not_for_us_is_told_with_the_way_in() {
+        let failure = told(Refused::NotPermitted, Whose::System);
+        assert_eq!(failure.exit, Exit::NotPermitted);
+        assert_eq!(failure.message, "not permitted to talk to the system daemon");
+        assert_eq!(failure.hint.as_deref(), Some("sudo, or: sudo usermod -aG pmd <user>"));
+        let given = told(Refused::NotPermitted, Whose::Given);
+        assert_eq!(given.message, "not permitted to talk to the daemon at '/x/pmd.sock'");
+    }
+
+    #[test]
+    fn every_refusal_has_its_exit_code() {
+        assert_eq!(told(Refused::Absent, Whose::User).exit, Exit::NoDaemon);
+        assert_eq!(told(Refused::TooLong(121), Whose::Given).exit, Exit::Invalid);
+        let error = std::io::Error::from_raw_os_error(11);
+        assert_eq!(told(Refused::Other(error), Whose::User).exit, Exit::NoDaemon);
+    }
 }

@@ -11,9 +11,10 @@ use crate::cli::app_files::{self, Caller, Purpose};
 use crate::cli::args::Parsed;
 use crate::cli::commands::state;
 use crate::cli::entry::take_list;
-use crate::cli::error::{Failure, in_words};
+use crate::cli::error::{End, Failure, in_words};
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
+use crate::config::export::{ExportFormat, Exported};
 use crate::config::{files, json as json_text, procfile};
 
 /// Written where no name is given.
@@ -33,18 +34,15 @@ pub fn init(session: &mut Session, parsed: &Parsed) -> Run {
             .hint(format!("pmd init {name} -f, or another name"))
             .into());
     }
-    let (mut apps, left_out, from) = if session.is_there().unwrap_or(false) {
-        let (apps, left_out) = state::definitions(session, None)?;
-        (apps, left_out, "what is running")
-    } else {
-        (Vec::new(), Vec::new(), "")
+    let (text, notes, from) = match running(session)? {
+        Some(exported) => (exported.text, exported.notes, "what is running"),
+        None => (of_directory_text(&caller.dir)?, Vec::new(), "this directory"),
     };
-    let mut from = from;
-    if apps.is_empty() {
-        apps = of_directory(&caller.dir);
-        from = "this directory";
-    }
-    if apps.is_empty() {
+    let count = serde_json::from_str::<Value>(&text)
+        .ok()
+        .and_then(|document| document["apps"].as_array().map(Vec::len))
+        .unwrap_or(0);
+    if count == 0 {
         return Err(Failure::new(
             Exit::Invalid,
             "nothing is running, and there is no program to start in this directory",
@@ -52,27 +50,37 @@ pub fn init(session: &mut Session, parsed: &Parsed) -> Run {
         .hint("pmd start <script>, then: pmd init")
         .into());
     }
-    let document = json!({ "apps": apps });
-    let mut text = serde_json::to_string_pretty(&document).map_err(std::io::Error::from)?;
-    text.push('\n');
     write(&path, &text, parsed.flag("force")).map_err(|error| {
         Failure::new(Exit::Failed, format!("cannot write '{name}': {}", in_words(&error)))
     })?;
-    let count = apps.len();
     if session.screen.json {
         session.screen.document(&json!({
-            "ok": true, "command": "init", "file": path, "apps": count, "left_out": left_out,
-            "results": [], "warnings": [],
+            "ok": true, "command": "init", "file": path, "apps": count, "results": [],
+            "warnings": notes,
         }))?;
         return Ok(Exit::Done);
     }
     let noun = if count == 1 { "1 app".to_owned() } else { format!("{count} apps") };
     session.screen.result(&format!("{name}: {noun}, from {from}"))?;
-    if !left_out.is_empty() {
-        let names = left_out.join(", ");
-        session.screen.note(&format!("left out, because they look like secrets: {names}"));
+    for note in &notes {
+        session.screen.note(note);
     }
     Ok(Exit::Done)
+}
+
+/// What the daemon has, if there is one and it has something.
+fn running(session: &mut Session) -> Result<Option<Exported>, End> {
+    if !session.is_there().unwrap_or(false) || session.processes(None, true)?.is_empty() {
+        return Ok(None);
+    }
+    state::definitions(session, None, ExportFormat::Json).map(Some)
+}
+
+fn of_directory_text(dir: &Path) -> Result<String, End> {
+    let document = json!({ "apps": of_directory(dir) });
+    let mut text = serde_json::to_string_pretty(&document).map_err(std::io::Error::from)?;
+    text.push('\n');
+    Ok(text)
 }
 
 /// `pmd check`.

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::cli::Run;
+use crate::cli::app_files::{self, Caller, Purpose};
 use crate::cli::args::Parsed;
 use crate::cli::client::Answer;
 use crate::cli::commands::outcome;
@@ -11,6 +12,8 @@ use crate::cli::error::{End, Failure};
 use crate::cli::exit::Exit;
 use crate::cli::session::{Session, no_daemon};
 use crate::cli::targets;
+use crate::config::export::{self, ExportFormat, Exported};
+use crate::config::resolve::{self, Defaults, Dialect, Origin};
 
 /// `pmd flush`.
 pub fn flush(session: &mut Session, parsed: &Parsed) -> Run {
@@ -57,43 +60,65 @@ pub fn resurrect(session: &mut Session, parsed: &Parsed) -> Run {
 
 /// `pmd export`.
 pub fn export(session: &mut Session, parsed: &Parsed) -> Run {
+    let word = parsed.text("format").unwrap_or("json");
+    let format = ExportFormat::parse(word)
+        .map_err(|problem| app_files::failure(&[problem], "export", Purpose::Check))?;
     let targets = targets::expand_some(session, parsed)?;
-    let (apps, left_out) = definitions(session, targets.as_deref())?;
-    let document = json!({ "apps": apps });
+    let exported = definitions(session, targets.as_deref(), format)?;
     if session.screen.json {
+        let document: Value = serde_json::from_str(&exported.text)
+            .unwrap_or_else(|_| json!({"format": word, "text": exported.text}));
         session.screen.document(&document)?;
         return Ok(Exit::Done);
     }
-    let text = serde_json::to_string_pretty(&document).map_err(std::io::Error::from)?;
-    match parsed.text("format") {
-        Some("pm2") => session.screen.text(&format!("module.exports = {text};\n"))?,
-        Some(_) | None => session.screen.line(&text)?,
-    }
-    if !left_out.is_empty() {
-        let names = left_out.join(", ");
-        session.screen.note(&format!("left out, because they look like secrets: {names}"));
+    session.screen.text(&exported.text)?;
+    for note in &exported.notes {
+        session.screen.note(note);
     }
     Ok(Exit::Done)
 }
 
-/// The definitions of what the daemon has, and the names of the variables that were left out.
+/// What the daemon has, as a file; without secrets, which the notes name.
 ///
 /// # Errors
 ///
-/// Those of the question.
+/// Those of the question, and definitions that this version does not understand.
 pub fn definitions(
     session: &mut Session,
     targets: Option<&[String]>,
-) -> Result<(Vec<Value>, Vec<String>), End> {
+    format: ExportFormat,
+) -> Result<Exported, End> {
     let mut reply = session.question("export", &json!({"processes": targets}))?;
-    let apps = take_list(&mut reply["definitions"]);
-    let mut left_out: Vec<String> = Vec::new();
-    for (app, names) in apps.iter().zip(reply["left_out"].as_array().into_iter().flatten()) {
-        let app = app["name"].as_str().unwrap_or("?");
-        let names = names.as_array().into_iter().flatten().filter_map(Value::as_str);
-        left_out.extend(names.map(|name| format!("{app}: {name}")));
+    let document = reply["definitions"].take();
+    let caller = Caller::here()?;
+    let origin = Origin {
+        dialect: Dialect::Client,
+        dir: &caller.dir,
+        environment: &caller.environment,
+        profile: None,
+        source: None,
+        file: None,
+        strict: false,
+        defaults: &Defaults::default(),
+    };
+    let resolved = resolve::apps(&document, &origin);
+    if !resolved.problems.is_empty() {
+        return Err(app_files::failure(&resolved.problems, "the daemon", Purpose::Check).into());
     }
-    Ok((apps, left_out))
+    let specs: Vec<_> = resolved.apps.iter().collect();
+    let mut exported = export::export(&specs, format);
+    // The daemon keeps secrets to itself; it only says which there are.
+    let names = document.as_array().into_iter().flatten().map(|app| app["name"].as_str());
+    let left_out = reply["left_out"].as_array().into_iter().flatten();
+    for (name, variables) in names.zip(left_out) {
+        let variables: Vec<&str> =
+            variables.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if !variables.is_empty() {
+            let name = name.unwrap_or("?");
+            exported.notes.push(format!("{name}: secrets left out: {}", variables.join(", ")));
+        }
+    }
+    Ok(exported)
 }
 
 /// `pmd kill`.

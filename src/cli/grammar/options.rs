@@ -208,10 +208,8 @@ pub const WAIT: &[Opt] =
 
 pub const SAVE: &[Opt] = &[Opt::flag("force", "accepted, and not needed").short('f')];
 
-const EXPORT_FORMATS: &[&str] = &["json", "pm2"];
-
 pub const EXPORT: &[Opt] =
-    &[Opt::value("format", Kind::OneOf(EXPORT_FORMATS), "json|pm2", "form of the file (json)")];
+    &[Opt::value("format", Kind::Text, "FORMAT", "json, pm2, compose or systemd (json)")];
 
 const INIT_FORMATS: &[&str] = &["json"];
 
