@@ -123,10 +123,13 @@ impl Signal {
     pub const USR1: Self = Self(10);
     pub const USR2: Self = Self(12);
     pub const PIPE: Self = Self(13);
+    pub const ALRM: Self = Self(14);
     pub const TERM: Self = Self(15);
     pub const CHLD: Self = Self(17);
     pub const CONT: Self = Self(18);
     pub const STOP: Self = Self(19);
+    /// `SIGRTMIN+3`: how systemd and container engines ask an init to halt.
+    pub const HALT: Self = Self(37);
 
     /// `None` unless `raw` is 1 to 64.
     #[must_use]

@@ -1,1 +1,309 @@
-//! Where the layers meet.
+//! Where the layers meet: the loop that owns all state, all sockets and all pipes.
+//!
+//! One turn: wait, read the clock once, give every ready source one budgeted go, fire what is due,
+//! carry out what the supervisor decided, send. Restarts come before anything that tells about
+//! them; what nobody waits for (pid files) is done when nothing else is to do.
+
+mod account;
+mod adopt;
+mod answers;
+mod apply;
+mod boot;
+mod children;
+mod connection;
+pub mod container;
+mod effects;
+mod entries;
+mod home;
+mod key;
+mod launch;
+mod live;
+mod log;
+mod log_requests;
+mod news;
+mod notify;
+mod output;
+mod places;
+mod plan;
+mod postmortem;
+mod queries;
+mod requests;
+mod saving;
+mod state;
+mod sweep;
+mod worker;
+
+pub mod options;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::base::{ChildId, Now, ProcId, Signal, Time};
+use crate::config::paths::Paths;
+use crate::config::settings::Settings;
+use crate::logs::Logs;
+use crate::proto::messages::stamp::MessageIds;
+use crate::reactor::waker::Waker;
+use crate::reactor::{Reactor, Readiness, Ready, Slot};
+use crate::supervisor::Supervisor;
+use crate::supervisor::spec::Environment;
+use crate::supervisor::vocabulary::{Effect, Input, ReplyTo, Request};
+use crate::sys::clock;
+use crate::sys::signals::Signals;
+use crate::sys::spawn::Spawner;
+
+use children::Children;
+use connection::Connections;
+use entries::Entries;
+use key::Key;
+use launch::Launcher;
+use live::LiveTable;
+use log::OwnLog;
+use news::News;
+use notify::NotifySocket;
+use output::Busy;
+use requests::Pending;
+use saving::Saving;
+use sweep::Sweeps;
+
+pub use boot::start;
+pub use options::Options;
+
+/// Children spawned in one turn, before the loop looks at its sources again.
+const SPAWNS_PER_TURN: usize = 32;
+/// Ended children reaped in one turn.
+const REAPS_PER_TURN: usize = 64;
+
+/// Everything pmd is.
+#[derive(Debug)]
+pub struct Daemon {
+    now: Now,
+    /// When this daemon came up.
+    started: Now,
+    reactor: Reactor<Key>,
+    signals: Signals,
+    signals_slot: Slot,
+    supervisor: Supervisor,
+    effects: VecDeque<Effect>,
+    /// Spawns the supervisor wants, in order; a slice of them each turn.
+    spawns: VecDeque<Effect>,
+    children: Children,
+    entries: Entries,
+    /// Names of log files, without suffix, by the app that had them first.
+    stems: BTreeMap<String, String>,
+    /// Processes whose log files go when they are deleted.
+    purges: BTreeSet<ProcId>,
+    launcher: Launcher,
+    spawner: Spawner,
+    logs: Logs,
+    busy: Busy,
+    sweeps: Sweeps,
+    live: LiveTable,
+    saving: Saving,
+    news: News,
+    notify: Option<(NotifySocket, Slot)>,
+    waker: Waker,
+    connections: Connections,
+    pending: BTreeMap<ReplyTo, Pending>,
+    next_reply: u64,
+    ids: MessageIds,
+    /// For apps that come without an environment.
+    base_environment: Rc<Environment>,
+    settings: Settings,
+    paths: Paths,
+    own_log: OwnLog,
+    /// SIGCHLD came and not everything has been reaped.
+    reap_due: bool,
+    /// Pid files that are not yet as the processes are.
+    pid_files_due: VecDeque<(ProcId, ChildId)>,
+    ending: Ending,
+    /// Container mode.
+    container: Option<container::Running>,
+}
+
+/// How far the end of the daemon is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ending {
+    No,
+    /// Everything is being stopped.
+    Stopping,
+    /// Nothing is left to do but to say good-bye, until then.
+    Leaving {
+        until: Time,
+    },
+}
+
+impl Daemon {
+    /// Runs until an orderly end.
+    ///
+    /// # Errors
+    ///
+    /// Only what leaves the loop itself without footing: waiting or reaping fails.
+    fn run(&mut self) -> io::Result<()> {
+        let mut batch = Vec::new();
+        loop {
+            let timeout = self.timeout();
+            self.reactor.turn(timeout, &mut batch)?;
+            self.now = clock::now();
+            let quiet = batch.is_empty();
+            for ready in batch.drain(..) {
+                self.dispatch(ready)?;
+            }
+            if self.reap_due {
+                self.reap()?;
+            }
+            self.fire_timers();
+            self.settle();
+            self.pump_busy();
+            self.sweep_due();
+            self.settle();
+            self.save_if_due();
+            self.watch_container();
+            self.settle();
+            if quiet {
+                self.write_pid_files();
+            }
+            self.flush_connections();
+            if let Ending::Leaving { until } = self.ending
+                && (self.connections.all_sent() || self.now.mono >= until)
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long nothing will happen by itself; `None`: for ever.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.spawns.is_empty()
+            || self.reap_due
+            || !self.pid_files_due.is_empty()
+            || self.connections.has_unread()
+        {
+            return Some(Duration::ZERO);
+        }
+        let leaving = match self.ending {
+            Ending::Leaving { until } => Some(until),
+            Ending::No | Ending::Stopping => None,
+        };
+        let deadline = [
+            self.supervisor.next_deadline(),
+            self.busy.next_deadline(),
+            self.sweeps.next_deadline(),
+            self.saving.next_deadline(),
+            self.connections.next_deadline(),
+            self.container.as_ref().and_then(container::Running::next_deadline),
+            leaving,
+        ]
+        .into_iter()
+        .flatten()
+        .min()?;
+        // A fresh reading: from `self.now` every deadline would be late by the turn's own length.
+        Some(deadline.since(clock::now().mono))
+    }
+
+    fn dispatch(&mut self, ready: Ready<Key>) -> io::Result<()> {
+        match ready.key {
+            Key::Signals => self.on_signals()?,
+            Key::Listener => self.accept(),
+            Key::Connection(id) => self.on_connection(id, ready),
+            Key::Output(process, stream) => self.on_output(process, stream),
+            Key::Notification(child) => self.on_notification(child),
+            Key::NotifySocket => self.on_notify_socket(),
+            Key::Adopted(child) => self.on_adopted_end(child),
+            Key::Waker => self.on_worker(),
+        }
+        Ok(())
+    }
+
+    fn on_signals(&mut self) -> io::Result<()> {
+        while let Some((signal, _)) = self.signals.next()? {
+            match signal {
+                Signal::CHLD => self.reap_due = true,
+                _ if self.container.is_some() => self.container_signal(signal),
+                Signal::TERM | Signal::INT | Signal::QUIT => self.on_end_signal(signal),
+                Signal::HUP | Signal::USR2 => self.reopen_logs(),
+                _ => {}
+            }
+        }
+        self.reactor.drained(self.signals_slot, Readiness::READ);
+        Ok(())
+    }
+
+    /// Ends the daemon in order; a second signal ends the children at once.
+    fn on_end_signal(&mut self, signal: Signal) {
+        match self.ending {
+            Ending::No if self.settings.stop_on_exit => {
+                self.own_log.info(format_args!("stopping everything signal={signal}"));
+                self.begin_stop();
+            }
+            Ending::No => {
+                self.own_log.info(format_args!("leaving, programs stay signal={signal}"));
+                self.leave("signal");
+            }
+            Ending::Stopping => self.kill_everything(),
+            Ending::Leaving { .. } => {}
+        }
+    }
+
+    /// Asks the supervisor to stop everything; its answer ends the daemon.
+    fn begin_stop(&mut self) {
+        self.ending = Ending::Stopping;
+        let from = self.reply_to(Pending::Stop);
+        self.input(Input::Request { from, request: Request::Shutdown });
+    }
+
+    /// Says good-bye to the clients, for at most a second, and ends the loop.
+    fn leave(&mut self, reason: &str) {
+        self.finish_saving();
+        self.connections.say_good_bye(reason, self.now, &self.ids);
+        self.ending = Ending::Leaving { until: self.now.mono.after(Duration::from_secs(1)) };
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
+        for _ in 0..REAPS_PER_TURN {
+            let Some((pid, status)) = crate::sys::wait::reap_one()? else {
+                self.reap_due = false;
+                return Ok(());
+            };
+            match self.children.by_pid(pid) {
+                Some(child) => {
+                    self.children.reaped(child);
+                    self.on_exit(child, status);
+                    self.settle();
+                }
+                None => self.sweeps.orphan_reaped(pid),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_exit(&mut self, child: ChildId, status: crate::base::ExitStatus) {
+        if let Some(found) = self.children.get(child) {
+            self.live.gone(found.slot);
+        }
+        self.input(Input::Exited { child, status });
+    }
+
+    fn fire_timers(&mut self) {
+        let mut effects = Vec::new();
+        self.supervisor.handle_timeout(self.now, &mut effects);
+        self.effects.extend(effects);
+    }
+
+    /// Tells the supervisor what happened; what it wants done waits for [`Self::settle`].
+    fn input(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        self.supervisor.handle(self.now, input, &mut effects);
+        self.effects.extend(effects);
+    }
+
+    /// A fresh address for an answer.
+    fn reply_to(&mut self, pending: Pending) -> ReplyTo {
+        self.next_reply += 1;
+        let to = ReplyTo(self.next_reply);
+        self.pending.insert(to, pending);
+        to
+    }
+}

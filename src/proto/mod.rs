@@ -1,1 +1,9 @@
-//! Wire formats.
+//! Wire formats, understood from memory: bytes to requests, replies and notices to bytes.
+//!
+//! No descriptor, no clock, no table of processes: a protocol can be fed one byte at a time in a
+//! test. [`messages`] is the layer of JSON messages that every interface of pmd's own shares;
+//! [`control`] carries it as lines over the Unix socket.
+
+pub mod buffer;
+pub mod control;
+pub mod messages;

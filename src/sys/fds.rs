@@ -195,6 +195,33 @@ pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 ///
 /// Those of opening it.
+/// A descriptor that this process was started with, by its number. Becomes close-on-exec.
+///
+/// # Errors
+///
+/// `EBADF` if there is none; `EINVAL` for the standard streams, which are not to be taken.
+pub fn inherited(number: i32) -> io::Result<OwnedFd> {
+    if number <= libc::STDERR_FILENO {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: sets a flag of a descriptor, or fails if there is none of this number.
+    cvt(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open, and the caller names one that was handed to this process for it to take.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A file in memory alone, gone with its last descriptor.
+///
+/// # Errors
+///
+/// `EMFILE`, `ENFILE`, `ENOMEM`.
+pub fn memory_file() -> io::Result<File> {
+    // SAFETY: the name is a C string; the flags are plain numbers.
+    let raw = cvt(unsafe { libc::memfd_create(c"pmd".as_ptr(), libc::MFD_CLOEXEC) })?;
+    // SAFETY: the kernel has just made the descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) }.into())
+}
+
 pub fn null_device() -> io::Result<OwnedFd> {
     File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from)
 }

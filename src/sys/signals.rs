@@ -96,6 +96,22 @@ pub fn restore(signal: Signal) {
     let _ = mask(libc::SIG_UNBLOCK, &set_of(&[signal]));
 }
 
+/// From now on these signals end this process at once, with exit code 128 and their number; those
+/// that whoever started us told us to ignore stay ignored. Nothing is flushed and nothing dropped.
+///
+/// Programs started from here have the default again: `execve(2)` resets handlers.
+pub fn exit_on(which: &[Signal]) {
+    extern "C" fn leave(number: libc::c_int) {
+        // SAFETY: `_exit` is async-signal-safe and touches no memory of ours.
+        unsafe { libc::_exit(128 + number) }
+    }
+    for number in which.iter().map(|signal| signal.raw()) {
+        if !is_ignored(number) {
+            dispose(number, leave as extern "C" fn(libc::c_int) as libc::sighandler_t);
+        }
+    }
+}
+
 fn is_ignored(number: libc::c_int) -> bool {
     disposition(number) == Some(libc::SIG_IGN)
 }
@@ -140,7 +156,8 @@ impl NotDefault {
 
 /// Numbers that the kernel or the C library keeps for itself are passed over.
 fn dispose(number: libc::c_int, disposition: libc::sighandler_t) {
-    // SAFETY: both dispositions used here run no code of ours.
+    // SAFETY: the dispositions used here run no code of ours, but for the handler of `exit_on`,
+    // which may run at any time.
     unsafe { libc::signal(number, disposition) };
     CHANGES.fetch_add(1, Ordering::AcqRel);
 }

@@ -1,0 +1,121 @@
+//! `pmd daemon`: where the command line becomes the daemon, or puts one into the background.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
+use serde_json::json;
+
+use crate::cli::Run;
+use crate::cli::args::{Parsed, Scope};
+use crate::cli::daemons;
+use crate::cli::error::{End, Failure, in_words};
+use crate::cli::exit::Exit;
+use crate::cli::session::Session;
+use crate::config::paths::{Paths, Surroundings};
+use crate::config::problem::Problem;
+use crate::daemon::{self, Options};
+use crate::sys::args::CArgs;
+use crate::sys::{fds, spawn, users};
+
+/// The descriptor on which a daemon in the background tells that it is up.
+const READY_FD: i32 = 3;
+/// What it says is never longer, in bytes.
+const MAX_WORDS: u64 = 64 * 1024;
+
+/// `pmd daemon`.
+pub fn daemon(session: &mut Session, parsed: &Parsed) -> Run {
+    if parsed.flag("foreground") {
+        return foreground(session, parsed);
+    }
+    background(session)?;
+    if session.screen.json {
+        session.screen.document(&json!({"ok": true, "command": "daemon"}))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn foreground(session: &mut Session, parsed: &Parsed) -> Run {
+    let which = daemons::which(&session.global);
+    let home = users::user_by_id(crate::sys::process::effective_uid())
+        .ok()
+        .flatten()
+        .map(|user| std::path::PathBuf::from(user.home));
+    let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let around = Surroundings { var: &var, home: home.as_deref(), daemon: true };
+    let mut paths = Paths::of(&which, &around).map_err(|problem| refused(&problem))?;
+    if let Some(socket) = &session.global.socket {
+        paths.socket = std::path::absolute(socket).map_err(|error| cannot(&in_words(&error)))?;
+    }
+    let ready = match parsed.number("ready-fd").map(i32::try_from) {
+        None => None,
+        Some(number) => Some(
+            number
+                .map_err(|_| "no such descriptor".to_owned())
+                .and_then(|number| fds::inherited(number).map_err(|error| in_words(&error)))
+                .map_err(|why| cannot(&why))?,
+        ),
+    };
+    let in_background = ready.is_some();
+    Err(End::WasDaemon(daemon::start(Options { paths, foreground: !in_background, ready })))
+}
+
+/// Starts a daemon that outlives this process; returns when it answers or has said why not.
+fn background(session: &Session) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| cannot(&in_words(&error));
+    let program = std::env::current_exe().map_err(failed)?;
+    let (ready, theirs) = fds::pipe().map_err(failed)?;
+    let mut args = CArgs::new();
+    let mut words = vec![b"pmd".to_vec(), b"daemon".to_vec(), b"--foreground".to_vec()];
+    words.push(format!("--ready-fd={READY_FD}").into_bytes());
+    let global = &session.global;
+    for (option, value) in [("--home=", &global.home), ("--socket=", &global.socket)] {
+        if let Some(value) = value {
+            let value = std::path::absolute(value).map_err(failed)?;
+            words.push([option.as_bytes(), value.as_os_str().as_bytes()].concat());
+        }
+    }
+    match global.scope {
+        Some(Scope::System) => words.push(b"--system".to_vec()),
+        Some(Scope::User) => words.push(b"--user".to_vec()),
+        None => {}
+    }
+    let mut env = CArgs::new();
+    let nul = |_| cannot("a name with a NUL byte");
+    for word in &words {
+        args.push(word).map_err(nul)?;
+    }
+    for (name, value) in std::env::vars_os() {
+        env.push_pair(name.as_bytes(), value.as_bytes()).map_err(nul)?;
+    }
+    let program = CString::new(program.into_os_string().into_vec())
+        .map_err(|_| cannot("a path with a NUL byte"))?;
+    let handed = Some((READY_FD, theirs.as_fd()));
+    spawn::detach(&program, &args, &env, handed)
+        .map_err(|error| cannot(crate::sys::errno_text(error.errno)))?;
+    drop(theirs);
+    match await_word(ready).map_err(failed)?.as_str() {
+        "ok\n" => Ok(()),
+        "" => Err(cannot("it ended without a word").hint("pmd daemon --foreground")),
+        why => Err(Failure::new(Exit::Failed, why.trim_end())),
+    }
+}
+
+fn await_word(ready: OwnedFd) -> std::io::Result<String> {
+    let mut words = String::new();
+    File::from(ready).take(MAX_WORDS).read_to_string(&mut words)?;
+    Ok(words)
+}
+
+fn cannot(why: &str) -> Failure {
+    Failure::new(Exit::Failed, format!("cannot start a daemon: {why}"))
+}
+
+fn refused(problem: &Problem) -> Failure {
+    let mut failure = Failure::new(Exit::of_code(problem.kind.code()), problem.message.clone());
+    failure.why.clone_from(&problem.why);
+    failure.hint.clone_from(&problem.hint);
+    failure
+}

@@ -1,0 +1,34 @@
+//! What the commands do, one file for each family.
+
+/// stop, restart, reload, delete, scale, signal, reset, send.
+pub mod act;
+/// apply.
+pub mod apply;
+/// daemon.
+pub mod daemon;
+/// doctor.
+pub mod doctor;
+/// events.
+pub mod events;
+/// help and version.
+pub mod help;
+/// init and check.
+pub mod init;
+/// list.
+pub mod list;
+/// logs.
+pub mod logs;
+/// show, env, pid, id, jlist, prettylist.
+pub mod look;
+/// How actions are asked for and reported.
+pub mod outcome;
+/// run.
+pub mod run;
+/// is-online, wait, ping.
+pub mod script;
+/// start.
+pub mod start;
+/// The options of start as fields of an app file.
+pub mod start_options;
+/// flush, rotate, reloadLogs, save, resurrect, export, kill.
+pub mod state;

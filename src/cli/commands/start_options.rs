@@ -1,0 +1,333 @@
+//! The options of `pmd start` as fields of an app file.
+
+use std::rc::Rc;
+
+use serde_json::{Map, Value, json};
+
+use crate::cli::app_files::Caller;
+use crate::cli::args::Parsed;
+use crate::cli::error::Failure;
+use crate::cli::grammar::Kind;
+use crate::config::environment;
+
+/// Options whose value is a field of the same name (with `_`), and its form.
+const FIELDS: [&str; 21] = [
+    "name",
+    "namespace",
+    "exec-mode",
+    "cwd",
+    "interpreter",
+    "env-file",
+    "restart",
+    "max-restarts",
+    "min-uptime",
+    "restart-delay",
+    "exp-backoff-restart-delay",
+    "kill-timeout",
+    "kill-signal",
+    "listen-timeout",
+    "log-type",
+    "log-date-format",
+    "log-max-size",
+    "log-keep",
+    "uid",
+    "gid",
+    "instances",
+];
+
+/// Options whose value is a field of another name.
+const RENAMED: [(&str, &str); 4] =
+    [("output", "out_file"), ("log", "log_file"), ("pid", "pid_file"), ("node-args", "node_args")];
+
+/// Flags that set a field when they are on, and flags that are on unless they are said to be off.
+const FLAGS: [(&str, &str); 7] = [
+    ("autorestart", "autorestart"),
+    ("autostart", "autostart"),
+    ("treekill", "treekill"),
+    ("wait-ready", "wait_ready"),
+    ("merge-logs", "merge_logs"),
+    ("time", "time"),
+    ("disable-logs", "disable_logs"),
+];
+
+/// Whether options are given that only make sense for something new: then a word is a script even
+/// where a process of that name is there.
+#[must_use]
+pub fn defines(parsed: &Parsed) -> bool {
+    let definition = ["force", "replace", "once", "name", "instances", "interpreter", "cwd"];
+    !parsed.rest.is_empty()
+        || definition.iter().any(|long| parsed.text(long).is_some() || parsed.flag(long))
+}
+
+/// The fields that the command line declares for `script`.
+///
+/// # Errors
+///
+/// Options that contradict each other, or have no meaning here.
+pub fn fields(
+    parsed: &Parsed,
+    caller: &Caller,
+    script: &str,
+) -> Result<Map<String, Value>, Failure> {
+    let mut fields = Map::new();
+    let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    if parsed.flag("shell") {
+        set("script", json!("/bin/sh"));
+        set("interpreter", json!("none"));
+        let line =
+            std::iter::once(script.to_owned()).chain(parsed.rest.iter().map(|word| quote(word)));
+        let line = line.collect::<Vec<_>>().join(" ");
+        set("args", json!(["-c", format!("exec {line}")]));
+        set("name", json!(name_of_line(script)));
+    } else {
+        set("script", json!(from_here(parsed, caller, script)));
+        if !parsed.rest.is_empty() {
+            set("args", json!(parsed.rest));
+        }
+    }
+    for long in FIELDS {
+        if let Some(value) = value(parsed, long) {
+            set(&long.replace('-', "_"), value);
+        }
+    }
+    for (long, field) in RENAMED {
+        if let Some(value) = value(parsed, long) {
+            set(field, value);
+        }
+    }
+    let arguments: Vec<&str> = parsed.texts("interpreter-args").collect();
+    if !arguments.is_empty() {
+        set("interpreter_args", json!(arguments.join(" ")));
+    }
+    for (long, field) in FLAGS {
+        if let Some(on) = parsed.flag_given(long) {
+            set(field, json!(on));
+        }
+    }
+    if parsed.flag("once") {
+        if parsed.text("restart").is_some() {
+            return Err(Failure::usage("start: '--once' and '--restart' contradict each other"));
+        }
+        set("restart", json!("once"));
+    }
+    let codes = parsed.list("stop-exit-codes");
+    if !codes.is_empty() {
+        let codes: Vec<u8> = codes.iter().filter_map(|code| code.parse().ok()).collect();
+        set("stop_exit_codes", json!(codes));
+    }
+    if let Some(depends_on) = depends_on(parsed) {
+        set("depends_on", depends_on);
+    }
+    if let Some(whom) = parsed.text("run-as") {
+        let (user, group) = whom.split_once(':').map_or((whom, None), |(u, g)| (u, Some(g)));
+        set("uid", json!(user));
+        if let Some(group) = group {
+            set("gid", json!(group));
+        }
+    }
+    if parsed.flag("clean-env") {
+        set("inherit_env", json!(false));
+    }
+    let filter = parsed.list("filter-env");
+    if !filter.is_empty() {
+        set("filter_env", json!(filter));
+    }
+    let (env, error_file) = environment(parsed)?;
+    if !env.is_empty() {
+        set("env", Value::Object(env));
+    }
+    if let Some(file) = error_file {
+        set("error_file", json!(file));
+    }
+    Ok(fields)
+}
+
+/// The script as it is found from `--cwd`; where it only is in the directory the user stands in,
+/// that one is meant.
+fn from_here(parsed: &Parsed, caller: &Caller, script: &str) -> String {
+    let Some(cwd) = parsed.text("cwd") else { return script.to_owned() };
+    let here = caller.dir.join(script);
+    if !caller.dir.join(cwd).join(script).exists() && here.is_file() {
+        return here.to_string_lossy().into_owned();
+    }
+    script.to_owned()
+}
+
+/// What of the caller's environment is passed on, `--filter-env` considered: the resolved app no
+/// longer knows of it.
+#[must_use]
+pub fn filtered(parsed: &Parsed, caller: &Caller) -> Caller {
+    let parts = parsed.list("filter-env");
+    let environment = if parts.is_empty() {
+        caller.environment.clone()
+    } else {
+        Rc::new(environment::filtered(&caller.environment, &parts))
+    };
+    Caller { environment, dir: caller.dir.clone() }
+}
+
+/// The value of an option in the form of its field.
+fn value(parsed: &Parsed, long: &str) -> Option<Value> {
+    let option = parsed.command.long(long)?;
+    if option.repeats {
+        let all: Vec<&str> = parsed.texts(long).collect();
+        return match all.as_slice() {
+            [] => None,
+            // Arguments are one line, split as a shell would.
+            words if long == "node-args" => Some(json!(words.join(" "))),
+            words => Some(json!(words)),
+        };
+    }
+    let text = parsed.text(long)?;
+    Some(match option.kind {
+        Kind::Number => json!(text.parse::<u32>().ok()?),
+        Kind::Instances => match text.parse::<i64>() {
+            Ok(number) => json!(number),
+            Err(_) => json!(text),
+        },
+        Kind::Duration | Kind::OptionalDuration => {
+            json!(u64::try_from(parsed.duration(long)?.as_millis()).ok()?)
+        }
+        Kind::Size | Kind::Text | Kind::Signal | Kind::OneOf(_) | Kind::Codes | Kind::Flag => {
+            json!(text)
+        }
+    })
+}
+
+/// `--env K=V`, `-e K=V` (PMDaemon) and `-e FILE` (PM2).
+fn environment(parsed: &Parsed) -> Result<(Map<String, Value>, Option<String>), Failure> {
+    let mut env = Map::new();
+    let mut error_file = None;
+    let is_pair = |text: &str| {
+        text.split_once('=').is_some_and(|(name, _)| {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        })
+    };
+    let mut insert = |text: &str| {
+        if let Some((name, value)) = text.split_once('=') {
+            env.insert(name.to_owned(), json!(value));
+        }
+    };
+    for text in parsed.texts("error") {
+        if is_pair(text) { insert(text) } else { error_file = Some(text.to_owned()) }
+    }
+    for text in parsed.texts("env") {
+        if !text.contains('=') {
+            return Err(Failure::usage(format!(
+                "start: '--env {text}' names a profile, which needs a configuration file"
+            ))
+            .hint("--env NAME=value, or: pmd start pmd.json --env production"));
+        }
+        if text.starts_with('=') {
+            return Err(Failure::usage(format!("start: '--env {text}' has no name")));
+        }
+        insert(text);
+    }
+    Ok((env, error_file))
+}
+
+/// `db,cache:done` as the field's map or list.
+fn depends_on(parsed: &Parsed) -> Option<Value> {
+    let list = parsed.list("depends-on");
+    if list.is_empty() {
+        return None;
+    }
+    if list.iter().all(|item| !item.contains(':')) {
+        return Some(json!(list));
+    }
+    let map: Map<String, Value> = list
+        .iter()
+        .map(|item| {
+            let (name, condition) = item.rsplit_once(':').unwrap_or((item, "ready"));
+            (name.to_owned(), json!(condition))
+        })
+        .collect();
+    Some(Value::Object(map))
+}
+
+/// A default name for a command line: its first word without directory and extension.
+fn name_of_line(line: &str) -> String {
+    let first = line.split_whitespace().next().unwrap_or("sh");
+    let base = first.rsplit('/').next().unwrap_or(first);
+    let stem = base.rsplit_once('.').map_or(base, |(stem, _)| stem);
+    let harmless = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let name: String = stem.chars().filter(|&c| harmless(c)).collect();
+    let name = name.trim_start_matches(['-', '.']);
+    if name.is_empty() { "sh".to_owned() } else { name.to_owned() }
+}
+
+/// A word as a shell reads it back.
+fn quote(word: &str) -> String {
+    crate::config::words::join([word])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::{Wish, parse};
+
+    fn fields_of(words: &[&str]) -> Result<Map<String, Value>, Failure> {
+        let words = std::iter::once("start").chain(words.iter().copied());
+        let Wish::Run(parsed) = parse(words.map(Into::into).collect()).unwrap() else {
+            panic!("not a command")
+        };
+        let caller = Caller::here().unwrap();
+        fields(&parsed, &caller, &parsed.operands[0])
+    }
+
+    #[test]
+    fn options_become_fields() {
+        let fields = fields_of(&[
+            "app.js",
+            "-n",
+            "web",
+            "-i",
+            "max",
+            "-k",
+            "5s",
+            "--max-restarts=3",
+            "--env",
+            "A=1",
+            "-e",
+            "B=2",
+            "-e",
+            "/tmp/err.log",
+            "--no-autorestart",
+            "--stop-exit-codes",
+            "0,64",
+            "--depends-on",
+            "db,job:done",
+            "--run-as",
+            "www:staff",
+            "--",
+            "--port",
+            "1",
+        ])
+        .unwrap();
+        assert_eq!(
+            Value::Object(fields),
+            json!({
+                "script": "app.js", "args": ["--port", "1"], "name": "web", "instances": "max",
+                "kill_timeout": 5000, "max_restarts": 3, "env": {"A": "1", "B": "2"},
+                "error_file": "/tmp/err.log", "autorestart": false, "stop_exit_codes": [0, 64],
+                "depends_on": {"db": "ready", "job": "done"}, "uid": "www", "gid": "staff",
+            })
+        );
+    }
+
+    #[test]
+    fn a_command_line_is_run_by_a_shell() {
+        let fields = fields_of(&["-x", "npm run dev | tee x", "--", "a b"]).unwrap();
+        assert_eq!(fields["args"], json!(["-c", "exec npm run dev | tee x 'a b'"]));
+        assert_eq!(fields["name"], "npm");
+        let named = fields_of(&["-x", "npm run dev", "-n", "web"]).unwrap();
+        assert_eq!(named["name"], "web");
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        assert!(fields_of(&["job.sh", "--once", "--restart", "always"]).is_err());
+        assert!(fields_of(&["app.js", "--env", "production"]).is_err());
+    }
+}

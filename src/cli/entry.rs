@@ -1,0 +1,205 @@
+//! One process as the daemon describes it: the `process_info` entry, read leniently.
+//!
+//! A field that is missing or of another type reads as absent, so that an older or newer daemon
+//! can be looked at.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A view of one entry of `process_info`.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a>(pub &'a Value);
+
+impl<'a> Entry<'a> {
+    #[must_use]
+    pub fn id(self) -> u64 {
+        self.0["id"].as_u64().unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'a str {
+        self.0["name"].as_str().unwrap_or("?")
+    }
+
+    #[must_use]
+    pub fn namespace(self) -> &'a str {
+        self.0["namespace"].as_str().unwrap_or("default")
+    }
+
+    #[must_use]
+    pub fn instance(self) -> u64 {
+        self.0["instance"].as_u64().unwrap_or_default()
+    }
+
+    /// The API's word.
+    #[must_use]
+    pub fn status(self) -> &'a str {
+        self.0["status"].as_str().unwrap_or("unknown")
+    }
+
+    /// The human word: a scheduled restart is `waiting`.
+    #[must_use]
+    pub fn word(self) -> &'a str {
+        if self.status() == "restarting" && self.retry_in().is_some() {
+            "waiting"
+        } else {
+            self.status()
+        }
+    }
+
+    #[must_use]
+    pub fn pid(self) -> Option<u64> {
+        self.0["pid"].as_u64().filter(|&pid| pid > 0)
+    }
+
+    /// How long it has been running; `None` when it is not.
+    #[must_use]
+    pub fn uptime(self) -> Option<Duration> {
+        self.pid()?;
+        self.millis("uptime")
+    }
+
+    #[must_use]
+    pub fn restarts(self) -> u64 {
+        self.0["restarts"].as_u64().unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn retry_in(self) -> Option<Duration> {
+        self.millis("retry_in")
+    }
+
+    /// Not said: as good as ready.
+    #[must_use]
+    pub fn is_ready(self) -> bool {
+        self.0["ready"].as_bool().unwrap_or(true)
+    }
+
+    /// A field of the definition.
+    #[must_use]
+    pub fn config(self, field: &str) -> &'a Value {
+        &self.0["config"][field]
+    }
+
+    /// The last exits, newest first.
+    pub fn exits(self) -> impl Iterator<Item = &'a Value> {
+        self.0["last_exits"].as_array().into_iter().flatten()
+    }
+
+    /// The user it runs as, where one is configured.
+    #[must_use]
+    pub fn user(self) -> Option<&'a str> {
+        self.config("user").as_str()
+    }
+
+    #[must_use]
+    pub fn text(self, field: &str) -> Option<&'a str> {
+        self.0[field].as_str()
+    }
+
+    fn millis(self, field: &str) -> Option<Duration> {
+        self.0[field].as_u64().map(Duration::from_millis)
+    }
+}
+
+/// `exit 3`, `SIGKILL`: how a child ended, by the two fields that say so everywhere.
+#[must_use]
+pub fn ending(fields: &Value) -> Option<String> {
+    if let Some(signal) = fields["signal"].as_str() {
+        return Some(signal.to_owned());
+    }
+    fields["exit_code"].as_i64().map(|code| format!("exit {code}"))
+}
+
+/// `exit code 3`, `killed by SIGKILL`: the same in a sentence.
+#[must_use]
+pub fn ending_sentence(fields: &Value) -> String {
+    match (fields["signal"].as_str(), fields["exit_code"].as_i64()) {
+        (Some(signal), _) if fields["core_dumped"] == true => {
+            format!("killed by {signal} (core dumped)")
+        }
+        (Some(signal), _) => format!("killed by {signal}"),
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => "ended, exit status unknown".to_owned(),
+    }
+}
+
+/// The list that a field holds; nothing for what is no list.
+#[must_use]
+pub fn take_list(field: &mut Value) -> Vec<Value> {
+    if let Value::Array(items) = field.take() { items } else { Vec::new() }
+}
+
+/// How processes are called where several of one name may meet: `api:1`, or `api` alone.
+#[derive(Debug, Default)]
+pub struct Labels {
+    several: std::collections::BTreeSet<String>,
+}
+
+impl Labels {
+    /// Learns from entries (or results) which names have several instances.
+    #[must_use]
+    pub fn of<'a>(entries: impl IntoIterator<Item = &'a Value>) -> Self {
+        let mut seen = std::collections::BTreeMap::new();
+        let mut labels = Self::default();
+        for entry in entries.into_iter().map(Entry) {
+            let first = *seen.entry(entry.name()).or_insert_with(|| entry.instance());
+            if first != entry.instance() || entry.instance() > 0 {
+                labels.several.insert(entry.name().to_owned());
+            }
+        }
+        labels
+    }
+
+    /// Notes that an instance of this name was seen.
+    pub fn learn(&mut self, name: &str, instance: u64) {
+        if instance > 0 && !self.several.contains(name) {
+            self.several.insert(name.to_owned());
+        }
+    }
+
+    #[must_use]
+    pub fn label(&self, name: &str, instance: u64) -> String {
+        if self.several.contains(name) { format!("{name}:{instance}") } else { name.to_owned() }
+    }
+
+    #[must_use]
+    pub fn of_entry(&self, entry: Entry<'_>) -> String {
+        self.label(entry.name(), entry.instance())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn instances_are_named_only_where_there_are_several() {
+        let entries = [
+            json!({"name": "db", "instance": 0}),
+            json!({"name": "api", "instance": 0}),
+            json!({"name": "api", "instance": 1}),
+            json!({"name": "web", "instance": 3}),
+        ];
+        let labels = Labels::of(&entries);
+        let names: Vec<_> = entries.iter().map(|entry| labels.of_entry(Entry(entry))).collect();
+        assert_eq!(names, ["db", "api:0", "api:1", "web:3"]);
+    }
+
+    #[test]
+    fn an_entry_of_another_version_can_be_read() {
+        let entry = json!({"id": "x", "pid": 0, "uptime": null});
+        assert_eq!(Entry(&entry).name(), "?");
+        assert_eq!(Entry(&entry).pid(), None);
+        assert_eq!(Entry(&entry).word(), "unknown");
+    }
+
+    #[test]
+    fn endings_are_said_in_words() {
+        assert_eq!(ending(&json!({"exit_code": 3, "signal": null})).unwrap(), "exit 3");
+        assert_eq!(ending_sentence(&json!({"signal": "SIGKILL"})), "killed by SIGKILL");
+    }
+}

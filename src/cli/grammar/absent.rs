@@ -1,0 +1,123 @@
+//! Words that PM2's users know and this pmd does not have: what to say about them.
+
+/// Why a word that PM2 knows is not a command here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Absent {
+    /// A command of PM2's cloud, or one that has no meaning here; the text names what does the
+    /// same, where something does.
+    Cloud(Option<&'static str>),
+    /// Part of the design, not of this version.
+    Later,
+}
+
+/// What is to be said about `word`, where PM2 has such a command and pmd has not.
+#[must_use]
+pub fn absent_command(word: &str) -> Option<Absent> {
+    if word.starts_with("profile:") {
+        return Some(Absent::Cloud(Some("perf record -p <pid>")));
+    }
+    CLOUD
+        .iter()
+        .find(|(name, _)| *name == word)
+        .map(|&(_, instead)| Absent::Cloud(instead))
+        .or_else(|| LATER.contains(&word).then_some(Absent::Later))
+}
+
+/// Whether `long` (without dashes) or a letter is an option of later versions.
+#[must_use]
+pub fn is_absent_option(word: &str) -> bool {
+    LATER_OPTIONS.contains(&word)
+}
+
+const CLOUD: [(&str, Option<&str>); 19] = [
+    ("plus", Some("pmd ls, pmd logs and pmd events work without an account")),
+    ("login", Some("nothing: pmd needs no account")),
+    ("logout", Some("nothing: pmd needs no account")),
+    ("register", Some("nothing: pmd needs no account")),
+    ("monitor", Some("pmd ls --refresh")),
+    ("unmonitor", None),
+    ("open", Some("pmd ls --refresh")),
+    ("install", None),
+    ("uninstall", None),
+    ("module:update", None),
+    ("module:generate", None),
+    ("publish", None),
+    ("package", None),
+    ("deploy", Some("copy the files with rsync or git, then: pmd apply pmd.json")),
+    ("serve", Some("pmd start -x 'python3 -m http.server 8080'")),
+    ("pull", Some("git pull, then: pmd reload <target>")),
+    ("forward", Some("git checkout <commit>, then: pmd reload <target>")),
+    ("backward", Some("git checkout <commit>, then: pmd reload <target>")),
+    ("install-otel", None),
+];
+
+const LATER: [&str; 34] = [
+    "attach",
+    "cleardump",
+    "completion",
+    "conf",
+    "config",
+    "dash",
+    "dashboard",
+    "get",
+    "imonit",
+    "info-agent",
+    "ipc",
+    "ipevents",
+    "link",
+    "man",
+    "monit",
+    "multiset",
+    "report",
+    "schema",
+    "set",
+    "slist",
+    "startup",
+    "sysinfos",
+    "sysmonit",
+    "trigger",
+    "unlink",
+    "unset",
+    "unstartup",
+    "update",
+    "updatePM2",
+    "web",
+    "install-links",
+    "show-api-key",
+    "regenerate-api-key",
+    "autoinstall",
+];
+
+const LATER_OPTIONS: [&str; 31] = [
+    "watch",
+    "ignore-watch",
+    "watch-delay",
+    "cron",
+    "cron-restart",
+    "c",
+    "schedule",
+    "health-http",
+    "health-tcp",
+    "health-cmd",
+    "health-interval",
+    "health-timeout",
+    "health-retries",
+    "health-start-period",
+    "health-check-url",
+    "health-check-script",
+    "port",
+    "listen",
+    "max-memory-restart",
+    "max-memory",
+    "log-target",
+    "shutdown-with-message",
+    "from-pm2",
+    "deep-monitoring",
+    "trace",
+    "v8",
+    "disable-trace",
+    "source-map-support",
+    "disable-source-map-support",
+    "container",
+    "vizion",
+];

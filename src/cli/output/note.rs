@@ -1,0 +1,126 @@
+//! The NOTE column of the list: in a few words, what is special about a process now.
+
+use crate::base::WallTime;
+use crate::cli::entry::{Entry, ending};
+use crate::cli::output::{text, when};
+
+/// What to say; empty where all is as it should be.
+#[must_use]
+pub fn note(entry: Entry<'_>, now: WallTime) -> String {
+    let mut note = match entry.word() {
+        "online" if !entry.is_ready() => "not ready".to_owned(),
+        "waiting" => waiting(entry),
+        "errored" => errored(entry),
+        "stopped" => stopped(entry, now),
+        _ => String::new(),
+    };
+    // What the daemon itself wants said, such as log space.
+    if let Some(said) = entry.text("note") {
+        if !note.is_empty() {
+            note.push_str("; ");
+        }
+        note.push_str(said);
+    }
+    text::one_line(&note).into_owned()
+}
+
+/// `exit 3, next try in 0.9s (7/16)`.
+fn waiting(entry: Entry<'_>) -> String {
+    let mut note = ending(entry.0).map(|ending| format!("{ending}, ")).unwrap_or_default();
+    if let Some(pause) = entry.retry_in() {
+        note.push_str(&format!("next try in {}", when::pause(pause)));
+    }
+    let unstable = entry.0["unstable_restarts"].as_u64().unwrap_or(0);
+    match entry.0["max_restarts"].as_u64() {
+        Some(most) if unstable > 0 && most > 0 => note.push_str(&format!(" ({unstable}/{most})")),
+        Some(_) | None if unstable > 0 => note.push_str(&format!(" ({unstable})")),
+        Some(_) | None => {}
+    }
+    note
+}
+
+/// `gave up: exit 3 "missing DB_URL"`, or why it could not be run at all.
+fn errored(entry: Entry<'_>) -> String {
+    let why = entry.text("error").unwrap_or_default();
+    if !why.is_empty() && !why.contains("gave up") {
+        return why.to_owned();
+    }
+    let Some(ending) = ending(entry.0) else { return why.to_owned() };
+    let line = entry.exits().next().and_then(|exit| exit["last_line"].as_str()).unwrap_or("");
+    if line.is_empty() {
+        format!("gave up: {ending}")
+    } else {
+        format!("gave up: {ending} \"{line}\"")
+    }
+}
+
+/// `done, exit 0 02:00` for a job, `exit 1 02:00` for what ended by itself, nothing for what was
+/// stopped by hand.
+fn stopped(entry: Entry<'_>, now: WallTime) -> String {
+    let Some(last) = entry.exits().next() else { return String::new() };
+    if last["reason"] == "command" {
+        return String::new();
+    }
+    let Some(mut note) = ending(last) else { return String::new() };
+    if entry.config("restart") == "once" && last["exit_code"] == 0 {
+        note = format!("done, {note}");
+    }
+    if let Some(at) = last["at"].as_str().and_then(when::parse) {
+        note.push_str(&format!(" {}", when::short(at, now)));
+    }
+    note
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn said(entry: &Value) -> String {
+        note(Entry(entry), WallTime(1_705_329_025_123))
+    }
+
+    #[test]
+    fn a_process_that_waits_says_for_what() {
+        let entry = json!({"status": "restarting", "retry_in": 900, "exit_code": 3,
+            "unstable_restarts": 7, "max_restarts": 16});
+        assert_eq!(said(&entry), "exit 3, next try in 0.9s (7/16)");
+        let endless = json!({"status": "restarting", "retry_in": 900, "signal": "SIGSEGV",
+            "unstable_restarts": 7, "max_restarts": 0});
+        assert_eq!(said(&endless), "SIGSEGV, next try in 0.9s (7)");
+    }
+
+    #[test]
+    fn a_process_that_gave_up_says_why() {
+        let entry = json!({"status": "errored", "exit_code": 3, "error": null,
+            "last_exits": [{"exit_code": 3, "last_line": "missing DB_URL"}]});
+        assert_eq!(said(&entry), "gave up: exit 3 \"missing DB_URL\"");
+        let unspawned = json!({"status": "errored", "error": "no such file: '/srv/app.js'"});
+        assert_eq!(said(&unspawned), "no such file: '/srv/app.js'");
+    }
+
+    #[test]
+    fn a_job_that_is_done_says_when() {
+        let at = when::rfc3339(when::typed("2024-01-15 02:00", WallTime(0)).unwrap());
+        let entry = json!({"status": "stopped", "config": {"restart": "once"},
+            "last_exits": [{"exit_code": 0, "signal": null, "reason": "exit", "at": at}]});
+        let now = when::typed("2024-01-15 12:00", WallTime(0)).unwrap();
+        assert_eq!(note(Entry(&entry), now), "done, exit 0 02:00");
+    }
+
+    #[test]
+    fn what_was_stopped_by_hand_needs_no_note() {
+        let entry = json!({"status": "stopped",
+            "last_exits": [{"signal": "SIGINT", "reason": "command"}]});
+        assert_eq!(said(&entry), "");
+        assert_eq!(said(&json!({"status": "online", "ready": false})), "not ready");
+    }
+
+    #[test]
+    fn what_a_program_wrote_cannot_break_the_line() {
+        let entry = json!({"status": "errored", "exit_code": 1,
+            "last_exits": [{"last_line": "\u{1b}[31mred\u{1b}[0m\nline\r"}]});
+        assert_eq!(said(&entry), "gave up: exit 1 \"red\\nline\\r\"");
+    }
+}

@@ -1,0 +1,205 @@
+//! Everything about one process, as `key  value` lines in groups.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::base::WallTime;
+use crate::cli::entry::{Entry, ending};
+use crate::cli::output::{note::note, text, when};
+use crate::config::units;
+
+/// Facts in groups; groups are separated by an empty line.
+#[derive(Debug, Default)]
+pub struct Page {
+    groups: Vec<Vec<(String, String)>>,
+}
+
+impl Page {
+    /// Begins a new group.
+    pub fn group(&mut self) {
+        if self.groups.last().is_none_or(|group| !group.is_empty()) {
+            self.groups.push(Vec::new());
+        }
+    }
+
+    /// Adds a fact; one without a value is left out.
+    pub fn fact(&mut self, key: &str, value: impl AsRef<str>) {
+        let value = value.as_ref();
+        if !value.is_empty() {
+            self.push(key.replace('_', " "), value);
+        }
+    }
+
+    fn push(&mut self, key: String, value: &str) {
+        if self.groups.is_empty() {
+            self.groups.push(Vec::new());
+        }
+        if let Some(group) = self.groups.last_mut() {
+            group.push((key, text::one_line(value).into_owned()));
+        }
+    }
+
+    /// All lines, each with its line end.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let groups = || self.groups.iter().filter(|group| !group.is_empty());
+        let width = groups().flatten().map(|(key, _)| text::width(key)).max().unwrap_or(0);
+        let mut page = String::new();
+        for group in groups() {
+            if !page.is_empty() {
+                page.push('\n');
+            }
+            for (key, value) in group {
+                let padding = " ".repeat(width - text::width(key));
+                page.push_str(&format!("{key}{padding}  {value}\n"));
+            }
+        }
+        page
+    }
+}
+
+/// The page of one process. `daemon` names the daemon it belongs to, `env` its environment where
+/// that was asked for.
+#[must_use]
+pub fn of_process(
+    entry: Entry<'_>,
+    daemon: &str,
+    env: Option<&Map<String, Value>>,
+    now: WallTime,
+) -> String {
+    let mut page = Page::default();
+    page.group();
+    page.fact("name", entry.name());
+    page.fact("id", entry.id().to_string());
+    page.fact("namespace", entry.namespace());
+    page.fact("instance", entry.instance().to_string());
+    page.group();
+    page.fact("status", entry.word());
+    page.fact("note", note(entry, now));
+    page.fact("pid", entry.pid().map(|pid| pid.to_string()).unwrap_or_default());
+    page.fact("uptime", entry.uptime().map(units::uptime).unwrap_or_default());
+    page.fact("restarts", entry.restarts().to_string());
+    let unstable = entry.0["unstable_restarts"].as_u64().unwrap_or(0);
+    match entry.0["max_restarts"].as_u64() {
+        Some(most) if most > 0 => page.fact("unstable_restarts", format!("{unstable} of {most}")),
+        Some(_) | None => page.fact("unstable_restarts", unstable.to_string()),
+    }
+    for key in ["created_at", "started_at", "retry_at"] {
+        page.fact(key, entry.text(key).and_then(when::parse).map(when::full).unwrap_or_default());
+    }
+    page.group();
+    for exit in entry.exits() {
+        page.fact("exit", of_exit(exit));
+    }
+    page.group();
+    page.fact("log_out", entry.0["logs"]["out"].as_str().unwrap_or_default());
+    page.fact("log_error", entry.0["logs"]["error"].as_str().unwrap_or_default());
+    let dropped = entry.0["log_dropped"].as_u64().filter(|&bytes| bytes > 0);
+    page.fact("log_dropped", dropped.map(units::memory).unwrap_or_default());
+    page.group();
+    if let Some(config) = entry.0["config"].as_object() {
+        for (key, value) in config {
+            if !matches!(key.as_str(), "name" | "namespace" | "source" | "env") {
+                page.fact(key, shown(key, value));
+            }
+        }
+    }
+    page.group();
+    let source = entry.text("source").or_else(|| entry.config("source").as_str());
+    if let Some(source) = source {
+        let changed = if entry.0["source_changed"] == true { " (changed since)" } else { "" };
+        page.fact("source", format!("{source}{changed}"));
+    }
+    page.fact("daemon", daemon);
+    page.group();
+    let configured = entry.config("env").as_object();
+    for (name, value) in env.or(configured).into_iter().flatten() {
+        page.push(format!("env.{}", text::one_line(name)), &plain(value));
+    }
+    page.render()
+}
+
+/// `2026-01-15 02:00:01  exit 3 after 41 ms (exit)  missing DB_URL`.
+fn of_exit(exit: &Value) -> String {
+    let at = exit["at"].as_str().and_then(when::parse).map(when::full).unwrap_or_default();
+    let how = ending(exit).unwrap_or_else(|| "unknown".to_owned());
+    let mut line = format!("{at}  {how}");
+    if let Some(uptime) = exit["uptime"].as_u64() {
+        line.push_str(&format!(" after {}", units::span(Duration::from_millis(uptime))));
+    }
+    if exit["reason"] == "command" {
+        line.push_str(", as asked");
+    }
+    if let Some(last) = exit["last_line"].as_str().filter(|line| !line.is_empty()) {
+        line.push_str(&format!("  {last}"));
+    }
+    line.trim_start().to_owned()
+}
+
+/// A field of the definition on one line; times and sizes with their units.
+fn shown(key: &str, value: &Value) -> String {
+    const TIMES: [&str; 6] = [
+        "min_uptime",
+        "restart_delay",
+        "exp_backoff_restart_delay",
+        "kill_timeout",
+        "listen_timeout",
+        "timeout",
+    ];
+    match value.as_u64() {
+        Some(millis) if TIMES.contains(&key) => {
+            units::exact_duration(Duration::from_millis(millis))
+        }
+        Some(_) | None => plain(value),
+    }
+}
+
+/// Scalars as they are, lists of scalars with blanks between, the rest as JSON.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(items) if items.iter().all(|item| !item.is_array() && !item.is_object()) => {
+            items.iter().map(plain).collect::<Vec<_>>().join(" ")
+        }
+        Value::Object(fields) if fields.is_empty() => String::new(),
+        Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_page_has_aligned_keys_and_groups() {
+        let entry = json!({
+            "id": 3, "name": "web", "namespace": "default", "instance": 0, "status": "online",
+            "pid": 42, "uptime": 60_000, "restarts": 2, "unstable_restarts": 1,
+            "max_restarts": 16, "created_at": null,
+            "last_exits": [{"exit_code": 3, "uptime": 41, "reason": "exit", "last_line": "boom"}],
+            "logs": {"out": "/var/log/web-out.log", "error": null},
+            "config": {"script": "/srv/web.js", "args": ["--port", "3000"], "kill_timeout": 1600,
+                "env": {"DB_PASSWORD": "***"}},
+            "source_changed": true, "source": "/srv/pmd.json",
+        });
+        let page = of_process(Entry(&entry), "of root", None, WallTime(0));
+        for line in [
+            "name               web\n",
+            "unstable restarts  1 of 16\n",
+            "exit               exit 3 after 41 ms  boom\n",
+            "kill timeout       1s600ms\n",
+            "args               --port 3000\n",
+            "source             /srv/pmd.json (changed since)\n",
+            "env.DB_PASSWORD    ***\n",
+        ] {
+            assert!(page.contains(line), "{line}{page}");
+        }
+        assert!(page.contains("\n\nstatus"), "{page}");
+        assert!(!page.contains("\n\n\n") && !page.contains("log error"), "{page}");
+    }
+}

@@ -1,0 +1,264 @@
+//! A spec as the fields of an app file again.
+//!
+//! Pure. [`definition`] says what differs from the defaults, and resolves to the same spec: it is
+//! what a client sends to the daemon. [`effective`] says everything, for people.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::config::assemble::DEFAULTS;
+use crate::config::{program, secrets};
+use crate::supervisor::spec::{
+    AppSpec, Condition, Dependency, Environment, Limits, LogBoth, LogFormat, LogFull, LogTarget,
+    OnDaemonLoss, Restart, Stdin,
+};
+
+/// The fields in which a spec differs from the defaults; `name`, `script`, `cwd` and `inherit_env`
+/// always.
+///
+/// Resolved as [`Dialect::Client`](crate::config::Dialect::Client) with `spec.inherited` for the
+/// caller's environment it gives `spec` again, but for [`AppSpec::source`]. Secrets are in it.
+#[must_use]
+pub fn definition(spec: &AppSpec) -> Map<String, Value> {
+    ordered(spec).into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// [`definition`] in the order in which a person writes it.
+pub(super) fn ordered(spec: &AppSpec) -> Vec<(&'static str, Value)> {
+    let said = fields(spec).into_iter().filter(|field| field.said);
+    said.map(|field| (field.name, field.value)).collect()
+}
+
+/// All fields of a spec, with secrets masked.
+#[must_use]
+pub fn effective(spec: &AppSpec) -> Map<String, Value> {
+    let shown = AppSpec {
+        env: masked(&spec.env, &spec.secret_env),
+        args: masked_args(&spec.args),
+        interpreter_args: masked_args(&spec.interpreter_args),
+        ..spec.clone()
+    };
+    let mut all: Map<String, Value> =
+        fields(&shown).into_iter().map(|field| (field.name.to_owned(), field.value)).collect();
+    if let Some(source) = &spec.source {
+        all.insert("source".to_owned(), path(source));
+    }
+    all
+}
+
+/// An environment as it may be shown.
+#[must_use]
+pub fn masked(env: &Environment, secret_env: &[String]) -> Environment {
+    env.iter()
+        .map(|(name, value)| (name, secrets::mask(name, value, secret_env).as_ref().to_owned()))
+        .collect()
+}
+
+fn masked_args(args: &[String]) -> Vec<String> {
+    args.iter().map(|word| secrets::mask_urls(word).into_owned()).collect()
+}
+
+struct Field {
+    name: &'static str,
+    value: Value,
+    /// Whether it differs from the default.
+    said: bool,
+}
+
+fn field(name: &'static str, value: impl Into<Value>, said: bool) -> Field {
+    Field { name, value: value.into(), said }
+}
+
+fn optional(name: &'static str, value: Option<impl Into<Value>>) -> Field {
+    let said = value.is_some();
+    Field { name, value: value.map_or(Value::Null, Into::into), said }
+}
+
+fn list(name: &'static str, words: &[String]) -> Field {
+    field(name, words, !words.is_empty())
+}
+
+fn time(name: &'static str, value: Duration, default: Duration) -> Field {
+    let millis = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
+    field(name, millis, value != default)
+}
+
+fn path(path: &Path) -> Value {
+    Value::from(path.to_string_lossy())
+}
+
+/// Every field, in the order in which an app file is written.
+fn fields(spec: &AppSpec) -> Vec<Field> {
+    let mut all = what(spec);
+    all.extend(environment(spec));
+    all.extend(rights(spec));
+    all.extend(life(spec));
+    all.extend(output(spec));
+    all
+}
+
+fn what(spec: &AppSpec) -> Vec<Field> {
+    // Said even where it is nothing, if the script's name would ask for one.
+    let direct = spec.interpreter.is_none();
+    let by_name = program::interpreters(Path::new(&spec.script)).is_some()
+        || spec.script.contains(|c: char| c.is_ascii_whitespace());
+    vec![
+        field("name", spec.name.as_str(), true),
+        field("namespace", spec.namespace.as_str(), spec.namespace != DEFAULTS.namespace),
+        field("script", spec.script.as_str(), true),
+        list("args", &spec.args),
+        field("interpreter", spec.interpreter.as_deref().unwrap_or("none"), !direct || by_name),
+        list("interpreter_args", &spec.interpreter_args),
+        field("cwd", path(&spec.cwd), true),
+        field("instances", spec.instances, spec.instances != 1),
+        field(
+            "instance_var",
+            spec.instance_var.as_str(),
+            spec.instance_var != DEFAULTS.instance_var,
+        ),
+        optional("increment_var", spec.increment_var.as_deref()),
+    ]
+}
+
+fn environment(spec: &AppSpec) -> Vec<Field> {
+    let env: Map<String, Value> =
+        spec.env.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+    let files: Vec<Value> = spec.env_file.iter().map(|file| path(file)).collect();
+    vec![
+        field("env", env, !spec.env.is_empty()),
+        field("env_file", files, !spec.env_file.is_empty()),
+        field("inherit_env", spec.inherit_env, true),
+        list("secret_env", &spec.secret_env),
+    ]
+}
+
+fn rights(spec: &AppSpec) -> Vec<Field> {
+    let limits = limits(&spec.limits);
+    let stdin = match spec.stdin {
+        Stdin::Null => "null",
+        Stdin::Pipe => "pipe",
+    };
+    vec![
+        optional("user", spec.user.as_deref()),
+        optional("group", spec.group.as_deref()),
+        optional("umask", spec.umask.map(|mask| format!("{mask:03o}"))),
+        optional("nice", spec.nice),
+        optional("oom_score_adj", spec.oom_score_adj),
+        field("limits", limits, spec.limits != Limits::default()),
+        field("stdio", json!([stdin, "pipe", "pipe"]), spec.stdin != Stdin::Null),
+    ]
+}
+
+fn limits(limits: &Limits) -> Map<String, Value> {
+    [
+        ("nofile", limits.nofile),
+        ("nproc", limits.nproc),
+        ("core", limits.core),
+        ("as", limits.address_space),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?))))
+    .collect()
+}
+
+fn life(spec: &AppSpec) -> Vec<Field> {
+    let backoff = DEFAULTS.exp_backoff_restart_delay;
+    vec![
+        field("autostart", spec.autostart, !spec.autostart),
+        field("restart", restart_word(spec.restart), spec.restart != Restart::Always),
+        field("stop_exit_codes", spec.stop_exit_codes.clone(), !spec.stop_exit_codes.is_empty()),
+        field("max_restarts", spec.max_restarts, spec.max_restarts != DEFAULTS.max_restarts),
+        time("min_uptime", spec.min_uptime, DEFAULTS.min_uptime),
+        time("restart_delay", spec.restart_delay, Duration::ZERO),
+        time("exp_backoff_restart_delay", spec.exp_backoff_restart_delay, backoff),
+        field(
+            "kill_signal",
+            spec.kill_signal.to_string(),
+            spec.kill_signal != DEFAULTS.kill_signal,
+        ),
+        time("kill_timeout", spec.kill_timeout, DEFAULTS.kill_timeout),
+        field("treekill", spec.treekill, !spec.treekill),
+        field(
+            "on_daemon_loss",
+            match spec.on_daemon_loss {
+                OnDaemonLoss::Keep => "keep",
+                OnDaemonLoss::Kill => "kill",
+            },
+            spec.on_daemon_loss != OnDaemonLoss::Keep,
+        ),
+        field("wait_ready", spec.wait_ready, spec.wait_ready),
+        field("notify", spec.notify, spec.notify),
+        optional("notification_fd", spec.notification_fd),
+        time("listen_timeout", spec.listen_timeout, DEFAULTS.listen_timeout),
+        field("depends_on", depends_on(&spec.depends_on), !spec.depends_on.is_empty()),
+        field("essential", spec.essential, !spec.essential),
+    ]
+}
+
+/// The word of a restart policy in an app file.
+#[must_use]
+pub fn restart_word(restart: Restart) -> &'static str {
+    match restart {
+        Restart::Always => "always",
+        Restart::OnFailure => "on-failure",
+        Restart::Never => "never",
+        Restart::Once => "once",
+    }
+}
+
+/// A list where a list says it all.
+fn depends_on(dependencies: &[Dependency]) -> Value {
+    if dependencies.iter().all(|dependency| dependency.condition == Condition::Ready) {
+        return dependencies.iter().map(|dependency| dependency.name.as_str()).collect();
+    }
+    let word = |condition| match condition {
+        Condition::Started => "started",
+        Condition::Ready => "ready",
+        Condition::Done => "done",
+    };
+    dependencies
+        .iter()
+        .map(|dependency| (dependency.name.clone(), Value::from(word(dependency.condition))))
+        .collect::<Map<String, Value>>()
+        .into()
+}
+
+fn output(spec: &AppSpec) -> Vec<Field> {
+    let logs = &spec.logs;
+    let format = match logs.format {
+        LogFormat::Raw => "raw",
+        LogFormat::Json => "json",
+        LogFormat::Logfmt => "logfmt",
+    };
+    let both = match &logs.both {
+        LogBoth::No => Value::from(false),
+        LogBoth::Default => Value::from(true),
+        LogBoth::File(file) => path(file),
+    };
+    let full = logs.full.map(|full| match full {
+        LogFull::Drop => "drop",
+        LogFull::Block => "block",
+    });
+    vec![
+        stream("out_file", &logs.out),
+        stream("error_file", &logs.error),
+        field("log_file", both, logs.both != LogBoth::No),
+        field("log_type", format, logs.format != LogFormat::Raw),
+        optional("log_date_format", logs.date.as_deref()),
+        field("merge_logs", logs.merge, logs.merge),
+        optional("log_max_size", logs.max_size),
+        optional("log_keep", logs.keep),
+        optional("log_full", full),
+        optional("pid_file", spec.pid_file.as_deref().map(path)),
+    ]
+}
+
+fn stream(name: &'static str, target: &LogTarget) -> Field {
+    match target {
+        LogTarget::Default => field(name, Value::Null, false),
+        LogTarget::Nowhere => field(name, "/dev/null", true),
+        LogTarget::File(file) => field(name, path(file), true),
+    }
+}

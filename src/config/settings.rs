@@ -1,0 +1,461 @@
+//! The daemon's settings: `pmd.json` of the configuration directory to a valid [`Settings`].
+//!
+//! Pure. Keys may be nested or dotted; one that is not known, or has a wrong value, is an error
+//! that names it.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::config::app;
+use crate::config::assemble_logs::{FORMATS, FULL, LATER_TARGETS};
+use crate::config::fields;
+use crate::config::locate::{End, Step, locate};
+use crate::config::problem::{Problem, shorten, show};
+use crate::config::resolve::{Defaults, declares_app};
+use crate::config::suggest;
+use crate::supervisor::spec::{LogFormat, LogFull};
+
+/// What the daemon is told about itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// All sockets together.
+    pub max_connections: usize,
+    pub log_level: LogLevel,
+    /// Keep the list of processes without an explicit `save`.
+    pub save: bool,
+    /// Start what was online before.
+    pub resurrect: bool,
+    /// An orderly shutdown stops the apps.
+    pub stop_on_exit: bool,
+    pub state_mode: StateMode,
+    pub log: LogSettings,
+    /// Starts at a time at boot and in `apply`; `None`: the number of CPUs.
+    pub parallel: Option<usize>,
+}
+
+/// Defaults for the logs of all apps, and the cap for them together.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogSettings {
+    /// Absolute; `None`: where `Paths` says.
+    pub dir: Option<PathBuf>,
+    pub place: LogPlace,
+    /// In bytes; 0: never rotated.
+    pub max_size: u64,
+    pub keep: u32,
+    pub format: LogFormat,
+    pub full: LogFull,
+    /// In bytes; `None`: 256 MiB or 10 % of the file system, whichever is less.
+    pub total: Option<u64>,
+}
+
+/// Whether apps write log files unless they say otherwise.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogPlace {
+    #[default]
+    Files,
+    Nowhere,
+}
+
+/// How much the daemon says about itself; each says what those before it say.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Whether state is kept on disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StateMode {
+    File,
+    /// In memory and below the runtime directory only.
+    Volatile,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            log_level: LogLevel::Info,
+            save: true,
+            resurrect: true,
+            stop_on_exit: true,
+            state_mode: StateMode::File,
+            log: LogSettings {
+                dir: None,
+                place: LogPlace::Files,
+                max_size: 10 * 1024 * 1024,
+                keep: 5,
+                format: LogFormat::Raw,
+                full: LogFull::Drop,
+                total: None,
+            },
+            parallel: None,
+        }
+    }
+}
+
+const LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+const MODES: &[(&str, StateMode)] = &[("file", StateMode::File), ("volatile", StateMode::Volatile)];
+
+/// The settings of this version.
+pub const KEYS: &[&str] = &[
+    "max_connections",
+    "log_level",
+    "save",
+    "resurrect",
+    "stop_on_exit",
+    "state.mode",
+    "log.dir",
+    "log.target",
+    "log.max_size",
+    "log.keep",
+    "log.type",
+    "log.full",
+    "log.total",
+    "parallel",
+];
+
+/// Settings that a later version acts on; `.*` stands for everything below.
+const LATER: &[&str] = &[
+    "metrics_interval",
+    "memory_check_interval",
+    "log.compress",
+    "keeper",
+    "web.*",
+    "pm2.*",
+    "agent.*",
+    "ipevents.*",
+];
+
+/// What else may stand at the top of `pmd.json`.
+const NOT_SETTINGS: &[&str] = &["$schema", "apps", "namespaces", "deploy"];
+
+/// The most nested settings go down.
+const MAX_DEPTH: usize = 8;
+
+/// Whether a key at the top of a file belongs to the settings.
+#[must_use]
+pub fn is_key(key: &str) -> bool {
+    let top = key.split('.').next().unwrap_or(key);
+    top_keys().any(|known| known == top)
+}
+
+/// The first parts of all keys.
+pub fn top_keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().chain(LATER).filter_map(|key| key.split('.').next())
+}
+
+impl Settings {
+    /// Reads the settings of a document; `file`: its name and text, for positions.
+    ///
+    /// # Errors
+    ///
+    /// Every key that is not known or has a wrong value.
+    pub fn read(document: &Value, file: Option<(&str, &str)>) -> Result<Self, Vec<Problem>> {
+        let mut reader =
+            Reader { file, settings: Self::default(), seen: Vec::new(), problems: Vec::new() };
+        match document {
+            // A single app, without settings.
+            Value::Object(map) if !map.contains_key("apps") && declares_app(map) => {}
+            Value::Object(map) => {
+                for (key, value) in map {
+                    if !NOT_SETTINGS.contains(&key.as_str()) {
+                        reader.enter(&[], key, value);
+                    }
+                }
+            }
+            Value::Array(_) => {} // a list of apps
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                let message = format!("expected an object, not {}", show(document));
+                reader.problem(Problem::new(message), &[], End::Value);
+            }
+        }
+        if reader.problems.is_empty() { Ok(reader.settings) } else { Err(reader.problems) }
+    }
+
+    /// What they decide about apps that say nothing else.
+    #[must_use]
+    pub fn defaults(&self) -> Defaults {
+        Defaults { log_format: self.log.format, log_place: self.log.place, ..Defaults::default() }
+    }
+}
+
+struct Reader<'a> {
+    file: Option<(&'a str, &'a str)>,
+    settings: Settings,
+    seen: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn enter(&mut self, above: &[&str], key: &str, value: &Value) {
+        if self.problems.len() >= fields::MAX_PROBLEMS {
+            return;
+        }
+        let mut path = above.to_vec();
+        path.push(key);
+        let name = path.join(".");
+        if KEYS.contains(&name.as_str()) {
+            if self.seen.contains(&name) {
+                let problem = Problem::new(format!("'{name}' is given twice"));
+                return self.problem(problem, &path, End::Key);
+            }
+            self.set(&name, value, &path);
+            return self.seen.push(name);
+        }
+        if is_later(&name) && !(value.is_object() && is_group(&name)) {
+            if !app::is_off(value) {
+                let problem =
+                    Problem::new(format!("'{}' is not supported by this version", shorten(&name)));
+                self.problem(problem, &path, End::Key);
+            }
+            return;
+        }
+        match value {
+            Value::Object(map) if is_group(&name) && path.len() < MAX_DEPTH => {
+                for (key, value) in map {
+                    self.enter(&path, key, value);
+                }
+            }
+            _ if is_group(&name) => self.wrong(&name, "an object", value, &path),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_)
+            | Value::Object(_) => {
+                let problem = Problem::new(format!("unknown setting '{}'", shorten(&name)))
+                    .suggest(suggest::nearest(&name, KEYS.iter().copied()));
+                self.problem(problem, &path, End::Key);
+            }
+        }
+    }
+
+    fn set(&mut self, name: &str, value: &Value, path: &[&str]) {
+        let settings = &mut self.settings;
+        let log = &mut settings.log;
+        let expected = match name {
+            "max_connections" => {
+                keep(&mut settings.max_connections, whole(value, 16), "a number from 16")
+            }
+            "log_level" => keep(
+                &mut settings.log_level,
+                choice(value, LEVELS),
+                "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
+            ),
+            "save" => keep(&mut settings.save, fields::as_flag(value), FLAG),
+            "resurrect" => keep(&mut settings.resurrect, fields::as_flag(value), FLAG),
+            "stop_on_exit" => keep(&mut settings.stop_on_exit, fields::as_flag(value), FLAG),
+            "state.mode" => {
+                keep(&mut settings.state_mode, choice(value, MODES), "\"file\" or \"volatile\"")
+            }
+            "log.dir" => {
+                let dir = value.as_str().map(PathBuf::from).filter(|dir| dir.is_absolute());
+                keep(&mut log.dir, dir.map(Some), "an absolute path")
+            }
+            "log.target" => return self.set_target(name, value, path),
+            "log.max_size" => keep(&mut log.max_size, fields::as_bytes(value), SIZE),
+            "log.keep" => {
+                let keep_files = whole(value, 0).and_then(|keep| u32::try_from(keep).ok());
+                keep(&mut log.keep, keep_files, "a whole number")
+            }
+            "log.type" => {
+                keep(&mut log.format, choice(value, FORMATS), "\"raw\", \"json\" or \"logfmt\"")
+            }
+            "log.full" => keep(&mut log.full, choice(value, FULL), "\"drop\" or \"block\""),
+            "log.total" => keep(&mut log.total, fields::as_bytes(value).map(Some), SIZE),
+            _ => keep(&mut settings.parallel, whole(value, 1).map(Some), "a number from 1"),
+        };
+        if let Err(expected) = expected {
+            self.wrong(name, expected, value, path);
+        }
+    }
+
+    fn set_target(&mut self, name: &str, value: &Value, path: &[&str]) {
+        match value.as_str() {
+            Some("files") => self.settings.log.place = LogPlace::Files,
+            Some("none") => self.settings.log.place = LogPlace::Nowhere,
+            Some(later) if LATER_TARGETS.contains(&later) => {
+                let message = format!("\"{later}\" in '{name}' is not supported by this version");
+                self.problem(Problem::new(message), path, End::Value);
+            }
+            Some(_) | None => self.wrong(name, "\"files\" or \"none\"", value, path),
+        }
+    }
+
+    fn wrong(&mut self, name: &str, expected: &str, value: &Value, path: &[&str]) {
+        let message = format!("'{}' must be {expected}, not {}", shorten(name), show(value));
+        self.problem(Problem::new(message), path, End::Value);
+    }
+
+    fn problem(&mut self, problem: Problem, path: &[&str], end: End) {
+        let steps: Vec<Step> = path.iter().map(|key| Step::Key((*key).to_owned())).collect();
+        self.problems.push(match self.file {
+            Some((file, text)) => problem.at(file, locate(text, &steps, end)),
+            None => problem,
+        });
+    }
+}
+
+const FLAG: &str = "true or false";
+const SIZE: &str = "a size like 512K, 10M or 1G";
+
+/// Stores what was read; gives `expected` back where nothing was.
+fn keep<T>(slot: &mut T, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
+    value.map(|value| *slot = value).ok_or(expected)
+}
+
+fn whole(value: &Value, least: i64) -> Option<usize> {
+    fields::as_whole(value)
+        .filter(|&number| number >= least && number <= 1_000_000)
+        .and_then(|number| usize::try_from(number).ok())
+}
+
+fn choice<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Option<T> {
+    let word = value.as_str()?;
+    choices.iter().find(|(name, _)| *name == word).map(|&(_, choice)| choice)
+}
+
+fn is_later(name: &str) -> bool {
+    LATER.iter().any(|later| match later.strip_suffix(".*") {
+        Some(group) => {
+            name.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        }
+        None => *later == name,
+    })
+}
+
+/// Whether settings stand below this name.
+fn is_group(name: &str) -> bool {
+    KEYS.iter()
+        .chain(LATER)
+        .any(|key| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// One setting from a command line: `max_connections`, `2048`.
+///
+/// # Errors
+///
+/// The key is not known or the value is wrong.
+pub fn check(key: &str, value: &Value) -> Result<(), Problem> {
+    let mut map = Map::new();
+    map.insert(key.to_owned(), value.clone());
+    match Settings::read(&Value::Object(map), None) {
+        Ok(_) => Ok(()),
+        Err(problems) => Err(problems.into_iter().next().unwrap_or_else(|| Problem::new(""))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_said_means_the_defaults() {
+        assert_eq!(Settings::read(&json!({}), None), Ok(Settings::default()));
+        assert_eq!(Settings::read(&json!([]), None), Ok(Settings::default()));
+        assert_eq!(Settings::read(&json!({"script": "a"}), None), Ok(Settings::default()));
+        let beside = json!({"$schema": "x", "apps": [{"script": "a"}]});
+        assert_eq!(Settings::read(&beside, None), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn keys_may_be_nested_or_dotted() {
+        let settings = Settings::read(
+            &json!({
+                "max_connections": 64, "log_level": "debug", "save": false, "resurrect": "false",
+                "stop_on_exit": false, "state": {"mode": "volatile"}, "parallel": 2,
+                "log": {"dir": "/srv/logs", "max_size": "1M", "keep": 2},
+                "log.type": "json", "log.full": "block", "log.total": 4096, "log.target": "none"
+            }),
+            None,
+        )
+        .unwrap();
+        assert_eq!(
+            settings,
+            Settings {
+                max_connections: 64,
+                log_level: LogLevel::Debug,
+                save: false,
+                resurrect: false,
+                stop_on_exit: false,
+                state_mode: StateMode::Volatile,
+                parallel: Some(2),
+                log: LogSettings {
+                    dir: Some(PathBuf::from("/srv/logs")),
+                    place: LogPlace::Nowhere,
+                    max_size: 1 << 20,
+                    keep: 2,
+                    format: LogFormat::Json,
+                    full: LogFull::Block,
+                    total: Some(4096),
+                },
+            }
+        );
+        assert_eq!(settings.defaults().log_format, LogFormat::Json);
+    }
+
+    #[test]
+    fn every_wrong_setting_is_named() {
+        let text = r#"{
+  "max_conections": 5,
+  "max_connections": 5,
+  "log": {"max_sise": 1, "keep": -1, "dir": "logs", "target": "syslog", "compress": true},
+  "log.keep": 1,
+  "state": "volatile",
+  "web": {"listen": ["127.0.0.1:9615"], "max_clients": 5},
+  "keeper": true,
+  "save": 1
+}"#;
+        let value = serde_json::from_str(text).unwrap();
+        let problems = Settings::read(&value, Some(("pmd.json", text))).unwrap_err();
+        let mut lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        lines.sort();
+        assert_eq!(
+            lines,
+            [
+                "pmd.json:2:3: unknown setting 'max_conections' (did you mean 'max_connections'?)",
+                "pmd.json:3:22: 'max_connections' must be a number from 16, not 5",
+                "pmd.json:4:11: unknown setting 'log.max_sise' (did you mean 'log.max_size'?)",
+                "pmd.json:4:34: 'log.keep' must be a whole number, not -1",
+                "pmd.json:4:45: 'log.dir' must be an absolute path, not \"logs\"",
+                "pmd.json:4:63: \"syslog\" in 'log.target' is not supported by this version",
+                "pmd.json:4:73: 'log.compress' is not supported by this version",
+                "pmd.json:5:3: 'log.keep' is given twice",
+                "pmd.json:6:12: 'state' must be an object, not \"volatile\"",
+                "pmd.json:7:11: 'web.listen' is not supported by this version",
+                "pmd.json:7:41: 'web.max_clients' is not supported by this version",
+                "pmd.json:8:3: 'keeper' is not supported by this version",
+                "pmd.json:9:11: 'save' must be true or false, not 1",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_off_asks_for_nothing() {
+        let off = json!({"keeper": false, "pm2": {"enabled": false}, "log.compress": false});
+        assert_eq!(Settings::read(&off, None), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn one_setting_can_be_checked_alone() {
+        assert_eq!(check("log.max_size", &json!("20M")), Ok(()));
+        let message = check("log.max_size", &json!("20X")).unwrap_err().to_string();
+        assert_eq!(message, "'log.max_size' must be a size like 512K, 10M or 1G, not \"20X\"");
+        assert!(check("colour", &json!(1)).is_err());
+        assert!(is_key("log.keep") && is_key("web") && !is_key("script"));
+    }
+}

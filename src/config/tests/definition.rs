@@ -1,0 +1,211 @@
+//! A definition resolves to the spec it was made from, whatever that spec is.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::base::Signal;
+use crate::config::{definition, effective};
+use crate::supervisor::spec::{
+    Condition, Dependency, Limits, LogBoth, LogFormat, LogFull, LogSpec, LogTarget, OnDaemonLoss,
+    Restart, Stdin,
+};
+
+const WORDS: [&str; 12] =
+    ["web", "a b", "it's", "--x=1", "${HOME}", "$$", "ä", "\"q\"", "\\", "x,y", "Ω 1", "0"];
+
+impl Random {
+    fn maybe<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        if self.chance() { Some(make(self)) } else { None }
+    }
+
+    fn words(&mut self) -> Vec<String> {
+        (0..self.below(4)).map(|_| (*self.pick(&WORDS)).to_owned()).collect()
+    }
+
+    fn name(&mut self) -> String {
+        format!("{}{}", self.pick(&["web", "api-1", "ä.b", "a b", "x_y"]), self.below(100))
+    }
+
+    fn path(&mut self) -> PathBuf {
+        let names =
+            ["/nonexistent/a.js", "/nonexistent/b", "/no/my app.py", "/no/x.sh", "/no/ä.rb"];
+        PathBuf::from(self.pick(&names))
+    }
+
+    fn time(&mut self) -> Duration {
+        Duration::from_millis(self.next() >> (self.below(40) + 20))
+    }
+
+    fn target(&mut self) -> LogTarget {
+        match self.below(3) {
+            0 => LogTarget::Default,
+            1 => LogTarget::Nowhere,
+            _ => LogTarget::File(self.path()),
+        }
+    }
+
+    fn logs(&mut self) -> LogSpec {
+        LogSpec {
+            out: self.target(),
+            error: self.target(),
+            both: match self.below(3) {
+                0 => LogBoth::No,
+                1 => LogBoth::Default,
+                _ => LogBoth::File(self.path()),
+            },
+            format: *self.pick(&[LogFormat::Raw, LogFormat::Json, LogFormat::Logfmt]),
+            date: self.maybe(|random| (*random.pick(&["YYYY", "[at] HH:mm"])).to_owned()),
+            merge: self.chance(),
+            max_size: self.maybe(|random| random.next() >> 20),
+            keep: self.maybe(|random| u32::try_from(random.below(10_000)).unwrap()),
+            full: self.maybe(|random| *random.pick(&[LogFull::Drop, LogFull::Block])),
+        }
+    }
+
+    fn depends_on(&mut self) -> Vec<Dependency> {
+        let conditions = [Condition::Started, Condition::Ready, Condition::Done];
+        let all_ready = self.chance();
+        let mut list: Vec<Dependency> = (0..self.below(4))
+            .map(|_| Dependency {
+                name: self.name(),
+                condition: if all_ready { Condition::Ready } else { *self.pick(&conditions) },
+            })
+            .collect();
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        list.dedup_by(|a, b| a.name == b.name);
+        list
+    }
+
+    fn small(&mut self, least: i32, most: i32) -> i32 {
+        least + i32::try_from(self.below(usize::try_from(most - least).unwrap())).unwrap()
+    }
+
+    fn spec(&mut self) -> AppSpec {
+        let interpreter = self.maybe(|random| {
+            (*random.pick(&["node", "python3", "/opt/bin/x y", "no-such-one"])).to_owned()
+        });
+        // Only a script that runs by itself may be a bare command.
+        let script = if interpreter.is_none() && self.chance() {
+            (*self.pick(&["no-such-command", "sh", "c++filt2"])).to_owned()
+        } else {
+            self.path().to_str().unwrap().to_owned()
+        };
+        let mut env: Environment =
+            self.words().into_iter().map(|word| (format!("V{word}"), word)).collect();
+        env = env.iter().filter(|(name, _)| !name.contains('=')).collect();
+        env.set("PYTHONUNBUFFERED", "1");
+        let user = |random: &mut Self| (*random.pick(&["www", "1000"])).to_owned();
+        let exit_codes = self.below(5);
+        AppSpec {
+            name: self.name(),
+            namespace: self.name(),
+            script,
+            args: self.words(),
+            interpreter,
+            interpreter_args: self.words(),
+            cwd: PathBuf::from(self.pick(&["/nonexistent", "/srv/a b", "/${x}"])),
+            inherited: caller(),
+            env,
+            env_file: (0..self.below(3)).map(|_| self.path()).collect(),
+            inherit_env: true,
+            secret_env: self.words(),
+            user: self.maybe(user),
+            group: self.maybe(user),
+            umask: self.maybe(|random| u32::try_from(random.below(0o1000)).unwrap()),
+            nice: self.maybe(|random| random.small(-20, 19)),
+            oom_score_adj: self.maybe(|random| random.small(-1000, 1000)),
+            limits: Limits {
+                nofile: self.maybe(|random| random.next() >> 1),
+                nproc: self.maybe(|random| random.next() >> 20),
+                core: self.maybe(|random| random.next() >> 20),
+                address_space: self.maybe(|random| random.next() >> 20),
+            },
+            stdin: *self.pick(&[Stdin::Null, Stdin::Pipe]),
+            instances: u32::try_from(self.below(1024) + 1).unwrap(),
+            instance_var: (*self.pick(&["NODE_APP_INSTANCE", "I"])).to_owned(),
+            increment_var: self.maybe(|_| "PORT".to_owned()),
+            autostart: self.chance(),
+            restart: *self.pick(&[
+                Restart::Always,
+                Restart::OnFailure,
+                Restart::Never,
+                Restart::Once,
+            ]),
+            stop_exit_codes: (0..exit_codes).map(|code| u8::try_from(code * 50).unwrap()).collect(),
+            max_restarts: u32::try_from(self.next() >> 32).unwrap(),
+            min_uptime: self.time(),
+            restart_delay: self.time(),
+            exp_backoff_restart_delay: self.time(),
+            kill_signal: Signal::new(i32::try_from(self.below(31)).unwrap() + 1).unwrap(),
+            kill_timeout: self.time(),
+            treekill: self.chance(),
+            on_daemon_loss: *self.pick(&[OnDaemonLoss::Keep, OnDaemonLoss::Kill]),
+            wait_ready: self.chance(),
+            notify: self.chance(),
+            notification_fd: self.maybe(|random| u32::try_from(random.below(1000)).unwrap() + 3),
+            listen_timeout: self.time(),
+            depends_on: self.depends_on(),
+            essential: self.chance(),
+            logs: self.logs(),
+            pid_file: self.maybe(Self::path),
+            source: None,
+        }
+    }
+}
+
+#[test]
+fn a_definition_resolves_to_its_spec() {
+    let mut random = Random(0x5eed_0001);
+    for round in 0..3000 {
+        let mut spec = random.spec();
+        if random.chance() {
+            spec.inherit_env = false;
+            spec.inherited = Rc::new(crate::config::base_environment(&spec.inherited));
+        }
+        let fields = Value::from(definition(&spec));
+        // As it travels: through text.
+        let fields: Value = serde_json::from_str(&fields.to_string()).unwrap();
+        let origin = Origin {
+            dialect: Dialect::Client,
+            dir: Path::new("/"),
+            environment: &spec.inherited,
+            profile: None,
+            source: None,
+            file: None,
+            strict: true,
+            defaults: &DEFAULTS,
+        };
+        let resolved = crate::config::app(fields.as_object().unwrap(), &origin);
+        assert_eq!(lines(&resolved.problems), [""; 0], "round {round}: {fields}");
+        assert_eq!(resolved.apps[0], spec, "round {round}: {fields}");
+    }
+}
+
+#[test]
+fn what_is_usual_is_not_said() {
+    let spec = only("pmd.json", r#"{"script": "./server", "kill_timeout": "1.6s"}"#);
+    let said = Value::from(definition(&spec)).to_string();
+    assert_eq!(
+        said,
+        r#"{"cwd":"/srv","inherit_env":false,"name":"server","script":"/srv/server"}"#
+    );
+    // A script that would ask for an interpreter says that it has none.
+    let spec = only("pmd.json", r#"{"script": "x.js", "interpreter": "none"}"#);
+    assert_eq!(definition(&spec)["interpreter"], "none");
+}
+
+#[test]
+fn what_is_shown_has_everything_but_secrets() {
+    let text = r#"{"script": "a", "args": ["--db", "pg://u:p@h/d"], "secret_env": ["X"],
+        "env": {"API_KEY": "k", "X": "x", "PORT": "1", "URL": "redis://:pw@h"}}"#;
+    let shown = effective(&only("pmd.json", text));
+    assert_eq!(
+        shown["env"],
+        serde_json::json!({"API_KEY": "***", "X": "***", "PORT": "1", "URL": "redis://:***@h"})
+    );
+    assert_eq!(shown["args"][1], "pg://u:***@h/d");
+    for field in ["kill_timeout", "treekill", "namespace", "log_type", "pid_file", "depends_on"] {
+        assert!(shown.contains_key(field), "{field}");
+    }
+}

@@ -1,0 +1,176 @@
+//! Finds the children of a daemon that died, and takes them over: same pid, no second instance,
+//! never a stranger.
+//!
+//! A slot of the live table is believed only if the process it names is the very same: by its inode
+//! on pidfs, or where the kernel has none by start time and the cookie in its environment.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+
+use crate::base::{ChildId, Pid, Stream};
+use crate::daemon::Daemon;
+use crate::daemon::children::{Adopted, Child};
+use crate::daemon::entries::Pipe;
+use crate::daemon::key::Key;
+use crate::daemon::live::{Found, LiveTable};
+use crate::daemon::plan::cookie_variable;
+use crate::reactor::Interest;
+use crate::supervisor::Snapshot;
+use crate::sys::pidfd::PidFd;
+use crate::sys::{fds, proc, tree};
+/// A living child of a former daemon.
+#[derive(Debug)]
+pub struct Survivor {
+    pub found: Found,
+    pub pid: Pid,
+    pub pidfd: PidFd,
+}
+
+/// Sorts the slots of the live table: who still lives and is in `snapshot`; the slots of all
+/// others are given back, but for those of known processes without a child, which keep their
+/// journals. A successor whose reload was cut short is ended: the old one goes on.
+pub fn survivors(live: &mut LiveTable, snapshot: &Snapshot) -> (Vec<Survivor>, Vec<Found>) {
+    let (mut alive, mut resting) = (Vec::new(), Vec::new());
+    for found in live.found() {
+        let is_known = snapshot.contains(found.process);
+        let survivor = identify(&found);
+        match survivor {
+            Some(survivor) if is_known && !found.successor => alive.push(survivor),
+            Some(survivor) => {
+                end(&survivor);
+                live.release(found.slot);
+            }
+            None if is_known && !found.successor => {
+                live.gone(found.slot);
+                resting.push(found);
+            }
+            None => live.release(found.slot),
+        }
+    }
+    (alive, resting)
+}
+
+/// The process the slot means, if it still runs.
+fn identify(found: &Found) -> Option<Survivor> {
+    let cookie = cookie_variable(found.cookie);
+    let pid = match found.pid {
+        Some(pid) => pid,
+        // The daemon died between the spawn and noting the pid.
+        None if found.spawning => find_by_cookie(&cookie)?,
+        None => return None,
+    };
+    let pidfd = PidFd::open(pid).ok().flatten()?;
+    let is_same = match (found.pid, pidfd.inode().ok().flatten()) {
+        (None, _) => true,
+        (Some(_), Some(inode)) if found.identity.pidfs_inode != 0 => {
+            inode == found.identity.pidfs_inode
+        }
+        (Some(_), _) => {
+            proc::start_time(pid).ok().flatten() == Some(found.identity.start_ticks)
+                && proc::environ_contains(pid, cookie.as_bytes())
+        }
+    };
+    let lives = is_same && proc::stat(pid).ok().flatten().is_some_and(|stat| !stat.is_zombie());
+    lives.then_some(Survivor { found: *found, pid, pidfd })
+}
+
+/// The process that carries the cookie and leads its session: pmd's own child, not what that
+/// started.
+fn find_by_cookie(cookie: &str) -> Option<Pid> {
+    proc::all().ok()?.find(|&pid| {
+        proc::environ_contains(pid, cookie.as_bytes())
+            && proc::stat(pid).ok().flatten().is_some_and(|stat| stat.session == pid.raw())
+    })
+}
+
+fn end(survivor: &Survivor) {
+    // Members are told by group and descent alone: the old child carries the same cookie.
+    let _ = tree::kill_group_of(survivor.pid);
+    let _ = survivor.pidfd.signal(crate::base::Signal::KILL);
+}
+
+impl Daemon {
+    /// Takes over a survivor: watches its end, reads its pipes again.
+    ///
+    /// # Errors
+    ///
+    /// Those of watching.
+    pub(super) fn adopt(&mut self, survivor: Survivor) -> io::Result<()> {
+        let Survivor { found, pid, pidfd } = survivor;
+        let raw = pidfd.as_raw_fd();
+        let watch = self.reactor.add(
+            &mut Pipe::source(&raw),
+            Interest::READABLE,
+            Key::Adopted(found.child),
+        )?;
+        self.children.insert(
+            found.child,
+            Child {
+                process: found.process,
+                pid,
+                lives: true,
+                adopted: Some(Adopted { pidfd, watch }),
+                cookie: found.cookie,
+                slot: found.slot,
+                successor: false,
+                notification: None,
+            },
+        );
+        let Some(process) = self.supervisor.process(found.process) else { return Ok(()) };
+        let spec = process.spec().clone();
+        if let Some(entry) = self.entries.get_mut(&found.process) {
+            entry.child = Some(found.child);
+        }
+        for stream in Stream::BOTH {
+            let inode = found.pipes[stream.index()];
+            if inode == 0 {
+                continue;
+            }
+            let number = if stream == Stream::Out { 1 } else { 2 };
+            match fds::attach_pipe(pid, number, inode) {
+                Ok(Some(fd)) => self.take_pipe(found.process, stream, fd, &spec)?,
+                // It closed its output, or gave it another: nothing to read.
+                Ok(None) => {}
+                Err(error) => self.own_log.warn(format_args!(
+                    "cannot read {} of {} again: {}",
+                    stream.name(),
+                    spec.name,
+                    crate::sys::describe(&error)
+                )),
+            }
+        }
+        self.pid_files_due.push_back((found.process, found.child));
+        Ok(())
+    }
+
+    /// An adopted child has ended. We are not its parent; the kernel tells the status all the same
+    /// where it can (Linux 6.15).
+    pub(super) fn on_adopted_end(&mut self, id: ChildId) {
+        let Some(child) = self.children.get_mut(id) else { return };
+        let Some(adopted) = &child.adopted else { return };
+        let status = adopted.pidfd.exit_status().ok().flatten();
+        let raw = adopted.pidfd.as_raw_fd();
+        let watch = adopted.watch;
+        let _ = self.reactor.suspend(watch, &mut Pipe::source(&raw));
+        self.children.reaped(id);
+        self.on_exit(id, status.unwrap_or(crate::base::ExitStatus::Unknown));
+    }
+
+    /// What is left in the journals of processes whose child died with the daemon, or after it.
+    pub(super) fn recover_resting(&mut self, found: &Found) {
+        for stream in Stream::BOTH {
+            self.open_log_of_resting(found.process, stream);
+        }
+    }
+
+    /// Opens the log of a stream that has no pipe, so that it can be flushed, rotated, recovered.
+    pub(super) fn open_log_of_resting(&mut self, process: crate::base::ProcId, stream: Stream) {
+        let Some(entry) = self.entries.get(&process) else { return };
+        if entry.pipe(stream).is_some() {
+            return;
+        }
+        let journal = self.live.journal(entry.slot, stream);
+        let plan = crate::daemon::plan::stream(&entry.spec, entry, stream, &self.settings);
+        self.logs.open(crate::logs::StreamId { process, stream }, plan, journal);
+    }
+}

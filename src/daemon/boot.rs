@@ -1,0 +1,425 @@
+//! How a daemon comes up: alone in its state directory, with what ran before taken over.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::{self, DirBuilder};
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use mio::net::UnixListener;
+
+use crate::base::Signal;
+use crate::config::paths::Paths;
+use crate::config::resolve::{self, Dialect, Origin};
+use crate::config::settings::{LogLevel, Settings, StateMode};
+use crate::config::{base_environment, strip_shell_noise};
+use crate::daemon::children::Children;
+use crate::daemon::connection::Connections;
+use crate::daemon::entries::{Entries, Entry, Pipe};
+use crate::daemon::home::{self, Declared, StartError};
+use crate::daemon::key::Key;
+use crate::daemon::launch::Launcher;
+use crate::daemon::live::LiveTable;
+use crate::daemon::log::{Level, OwnLog};
+use crate::daemon::news::News;
+use crate::daemon::notify::NotifySocket;
+use crate::daemon::output::Busy;
+use crate::daemon::requests::Pending;
+use crate::daemon::saving::Saving;
+use crate::daemon::sweep::Sweeps;
+use crate::daemon::{Daemon, Ending, adopt, options, state};
+use crate::logs::{LogSettings, Logs};
+use crate::proto::messages::stamp::MessageIds;
+use crate::reactor::{Interest, Reactor, Readiness};
+use crate::supervisor::vocabulary::{Existing, Input, Options, Patience, Request};
+use crate::supervisor::{Adopted, Supervisor};
+use crate::sys::signals::{self, Signals};
+use crate::sys::spawn::Spawner;
+use crate::sys::{clock, describe, limits, proc, process};
+
+/// Out of memory the kernel is to take something else first.
+const OOM_SCORE: i32 = -500;
+
+/// Runs a daemon in this process until its orderly end.
+#[must_use]
+pub fn start(options: options::Options) -> ExitCode {
+    let mut ready = options.ready.map(fs::File::from);
+    match prepare(&options.paths, options.foreground) {
+        Ok((mut daemon, _lock)) => {
+            if let Some(mut ready) = ready.take() {
+                let _ = ready.write_all(b"ok\n");
+            }
+            match daemon.run() {
+                Ok(()) => {
+                    daemon.clean_up();
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    daemon.own_log.error(format_args!("the loop failed: {}", describe(&error)));
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Err(error) => {
+            match ready {
+                Some(mut ready) => {
+                    let _ = ready.write_all(error.message.as_bytes());
+                }
+                None => {
+                    let _ = writeln!(io::stderr(), "pmd: error: {}", error.message);
+                }
+            }
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+/// The lock is held as long as the descriptor lives.
+fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartError> {
+    let host = Host::settle()?;
+    home::make_directories(paths)?;
+    let lock = home::lock(paths)?;
+    let (settings, declared) = home::settings(paths)?;
+    let level = match settings.log_level {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Info | LogLevel::Debug | LogLevel::Trace => Level::Info,
+    };
+    let mut own_log = if foreground {
+        OwnLog::to_stderr(level)
+    } else {
+        OwnLog::to_file(paths.own_log(), level).map_err(|error| {
+            let place = paths.own_log();
+            StartError::new(format!("cannot open {}: {}", place.display(), describe(&error)))
+        })?
+    };
+    let live = match LiveTable::open(&paths.runtime.join("live"), boot_number()) {
+        Ok(live) => live,
+        Err(error) => {
+            own_log.warn(format_args!(
+                "no live table in {}: {}; programs cannot be adopted after a crash",
+                paths.runtime.display(),
+                describe(&error)
+            ));
+            LiveTable::in_memory().map_err(fatal("cannot make a live table"))?
+        }
+    };
+    let notify = match NotifySocket::bind(&paths.runtime.join("notify.sock")) {
+        Ok(notify) => Some(notify),
+        Err(error) => {
+            own_log.warn(format_args!("no notify socket: {}", describe(&error)));
+            None
+        }
+    };
+    let listener = home::listen(&paths.socket, home::connecting_group(paths))
+        .map_err(fatal(&format!("cannot listen on {}", paths.socket.display())))?;
+    let save = settings.save && settings.state_mode == StateMode::File;
+    let parts = Parts {
+        group: home::connecting_group(paths).is_some(),
+        paths: paths.clone(),
+        settings,
+        own_log,
+        live,
+        notify,
+        listener: Some(listener),
+        save,
+    };
+    let mut daemon = assemble(host, parts)?;
+    daemon.restore();
+    daemon.enter_declared(declared);
+    daemon.write_own_pid();
+    daemon.own_log.info(format_args!(
+        "pmd {} is up pid={} home={}",
+        env!("CARGO_PKG_VERSION"),
+        process::own_pid(),
+        paths.state.display()
+    ));
+    Ok((daemon, lock))
+}
+
+/// A daemon without a home: nothing on disk, a control socket only if `control` names one.
+pub(super) fn prepare_container(control: Option<Paths>) -> Result<Daemon, StartError> {
+    let host = Host::settle()?;
+    let listener = match &control {
+        None => None,
+        Some(paths) => {
+            let place = paths.socket.display();
+            let directory = paths.socket.parent().unwrap_or_else(|| Path::new("/"));
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .map_err(fatal(&format!("cannot use directory {}", directory.display())))?;
+            Some(
+                home::listen(&paths.socket, None)
+                    .map_err(fatal(&format!("cannot listen on {place}")))?,
+            )
+        }
+    };
+    let nowhere = PathBuf::from("/");
+    let paths = control.unwrap_or_else(|| Paths {
+        home: nowhere.clone(),
+        socket: nowhere.clone(),
+        config: nowhere.clone(),
+        state: nowhere.clone(),
+        runtime: nowhere.clone(),
+        logs: nowhere.clone(),
+        pids: nowhere,
+    });
+    let parts = Parts {
+        paths,
+        settings: Settings::default(),
+        own_log: OwnLog::to_stderr(Level::Warn),
+        live: LiveTable::in_memory().map_err(fatal("cannot make a live table"))?,
+        notify: NotifySocket::bind_abstract(process::random()).ok(),
+        listener,
+        group: false,
+        save: false,
+    };
+    assemble(host, parts)
+}
+
+/// What this process was started with, before it made itself at home.
+struct Host {
+    umask: u32,
+    nofile: Option<u64>,
+    oom_score_adj: Option<i32>,
+    signals: Signals,
+}
+
+impl Host {
+    /// Makes this process fit to be a daemon, whoever started it.
+    fn settle() -> Result<Self, StartError> {
+        signals::reset_inherited();
+        let umask = process::set_umask(0o077);
+        process::become_subreaper().map_err(fatal("cannot become a subreaper"))?;
+        let _ = process::set_core_limit(0);
+        let nofile = limits::raise_nofile().ok();
+        let oom_score_adj = process::set_oom_score_adj(OOM_SCORE).is_ok().then_some(0);
+        let _ = std::env::set_current_dir("/");
+        let signals = Signals::install(&[
+            Signal::CHLD,
+            Signal::TERM,
+            Signal::INT,
+            Signal::QUIT,
+            Signal::HUP,
+            Signal::USR1,
+            Signal::USR2,
+            Signal::ALRM,
+            Signal::HALT,
+        ])
+        .map_err(fatal("cannot receive signals"))?;
+        signals::ignore(Signal::PIPE);
+        Ok(Self { umask, nofile, oom_score_adj, signals })
+    }
+}
+
+/// What differs between a daemon with a home and one without.
+struct Parts {
+    paths: Paths,
+    settings: Settings,
+    own_log: OwnLog,
+    live: LiveTable,
+    notify: Option<NotifySocket>,
+    listener: Option<UnixListener>,
+    /// A group may use the control socket.
+    group: bool,
+    save: bool,
+}
+
+fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
+    let now = clock::now();
+    let mut reactor = Reactor::new().map_err(fatal("cannot wait for events"))?;
+    let raw = std::os::fd::AsRawFd::as_raw_fd(&host.signals);
+    let signals_slot = reactor
+        .add(&mut Pipe::source(&raw), Interest::READABLE, Key::Signals)
+        .map_err(fatal("cannot watch signals"))?;
+    reactor.want(signals_slot, Readiness::READ);
+    reactor.wake_with(Key::Waker);
+    let waker = reactor.waker();
+    let notify = match parts.notify {
+        Some(notify) => {
+            let slot = reactor
+                .add(&mut Pipe::source(&notify.raw()), Interest::READABLE, Key::NotifySocket)
+                .map_err(fatal("cannot watch the notify socket"))?;
+            reactor.want(slot, Readiness::READ);
+            Some((notify, slot))
+        }
+        None => None,
+    };
+    let listener = match parts.listener {
+        Some(mut listener) => {
+            let slot = reactor
+                .add(&mut listener, Interest::READABLE, Key::Listener)
+                .map_err(fatal("cannot watch the control socket"))?;
+            reactor.want(slot, Readiness::READ);
+            Some((listener, slot))
+        }
+        None => None,
+    };
+    let half = usize::try_from(limits::nofile() / 2).unwrap_or(usize::MAX);
+    let most = parts.settings.max_connections.min(half.max(8));
+    let log_settings = LogSettings {
+        stage_dir: parts.paths.runtime.join("stage"),
+        total: parts.settings.log.total,
+    };
+    Ok(Daemon {
+        now,
+        started: now,
+        reactor,
+        signals: host.signals,
+        signals_slot,
+        supervisor: Supervisor::new(),
+        effects: VecDeque::new(),
+        spawns: VecDeque::new(),
+        children: Children::default(),
+        entries: Entries::new(),
+        stems: BTreeMap::new(),
+        purges: BTreeSet::new(),
+        launcher: Launcher::new(host.umask, host.nofile, host.oom_score_adj)
+            .map_err(fatal("cannot open the null device"))?,
+        spawner: Spawner::new().map_err(fatal("cannot prepare spawning"))?,
+        logs: Logs::new(log_settings),
+        busy: Busy::default(),
+        sweeps: Sweeps::default(),
+        live: parts.live,
+        saving: Saving::new(parts.save),
+        news: News::default(),
+        notify,
+        waker,
+        connections: Connections::new(listener, most, parts.group),
+        pending: BTreeMap::new(),
+        next_reply: 0,
+        ids: MessageIds::new(format!("{:08x}", process::random() >> 32)),
+        base_environment: Rc::new(base_environment(&own_environment())),
+        settings: parts.settings,
+        paths: parts.paths,
+        own_log: parts.own_log,
+        reap_due: true,
+        pid_files_due: VecDeque::new(),
+        ending: Ending::No,
+        container: None,
+    })
+}
+
+/// Says what failed.
+fn fatal(what: &str) -> impl FnOnce(io::Error) -> StartError + use<> {
+    let what = what.to_owned();
+    move |error| StartError::new(format!("{what}: {}", describe(&error)))
+}
+
+impl Daemon {
+    /// Loads the saved state, takes over what still runs, starts what should.
+    fn restore(&mut self) {
+        let loaded = state::load(&self.paths.state);
+        for warning in &loaded.warnings {
+            self.own_log.warn(warning);
+        }
+        let mut snapshot = loaded.snapshot.unwrap_or_default();
+        let (survivors, resting) = adopt::survivors(&mut self.live, &snapshot);
+        for found in survivors.iter().map(|survivor| &survivor.found).chain(&resting) {
+            snapshot.reserve_children(found.child);
+        }
+        let adopted: Vec<Adopted> = survivors
+            .iter()
+            .map(|survivor| Adopted {
+                process: survivor.found.process,
+                child: survivor.found.child,
+                pid: survivor.pid,
+                started: survivor.found.started,
+                restarts: survivor.found.restarts,
+                unstable: survivor.found.unstable,
+                ready: survivor.found.ready,
+            })
+            .collect();
+        let slots: Vec<_> = survivors.iter().map(|s| s.found).chain(resting).collect();
+        let mut effects = Vec::new();
+        let start = self.settings.resurrect;
+        self.supervisor = Supervisor::restore(self.now, snapshot, &adopted, start, &mut effects);
+        self.effects.extend(effects);
+        for found in &slots {
+            let Some(process) = self.supervisor.process(found.process) else { continue };
+            let (instance, spec) = (process.instance(), process.spec().clone());
+            let files = self.choose_files(found.process, instance, &spec);
+            let entry = Entry::new(found.process, instance, spec, files, found.slot, found.cookie);
+            self.entries.insert(found.process, entry);
+        }
+        // What a crash left half written is undone here, before any stream is moved: files may be
+        // shared.
+        for found in &slots {
+            self.recover_resting(found);
+        }
+        let count = survivors.len();
+        for survivor in survivors {
+            if let Err(error) = self.adopt(survivor) {
+                self.own_log.error(format_args!("cannot adopt: {}", describe(&error)));
+            }
+        }
+        if count > 0 {
+            self.own_log.info(format_args!("adopted {count} running processes"));
+        }
+    }
+
+    /// Enters the apps that the configuration directory declares: new ones are started, changed
+    /// ones take over their new definition.
+    fn enter_declared(&mut self, declared: Vec<Declared>) {
+        for Declared { path, document, text } in declared {
+            let shown = path.to_string_lossy().into_owned();
+            let defaults = self.settings.defaults();
+            let origin = Origin {
+                dialect: Dialect::Pmd,
+                dir: path.parent().unwrap_or_else(|| Path::new("/")),
+                environment: &self.base_environment,
+                profile: None,
+                source: Some(&path),
+                file: Some((&shown, &text)),
+                strict: false,
+                defaults: &defaults,
+            };
+            let resolved = resolve::apps(&document, &origin);
+            for problem in resolved.problems.iter().chain(&resolved.warnings) {
+                self.own_log.warn(problem);
+            }
+            if resolved.problems.is_empty() {
+                let apps = resolved.apps.into_iter().map(Rc::new).collect();
+                let from = self.reply_to(Pending::Nobody);
+                let options = Options { wait: Patience::None, ..Options::default() };
+                let request = Request::Create { apps, existing: Existing::Apply, options };
+                self.input(Input::Request { from, request });
+            }
+        }
+    }
+
+    fn write_own_pid(&self) {
+        let path = self.paths.runtime.join("pmd.pid");
+        let _ = fs::write(path, format!("{}\n", process::own_pid()));
+    }
+
+    /// Leaves nothing behind that says a daemon is there.
+    fn clean_up(&mut self) {
+        let _ = fs::remove_file(&self.paths.socket);
+        let _ = fs::remove_file(self.paths.runtime.join("pmd.pid"));
+        let _ = fs::remove_file(self.paths.runtime.join("notify.sock"));
+        self.own_log.info("ended in order");
+    }
+}
+
+fn own_environment() -> crate::supervisor::spec::Environment {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    strip_shell_noise(variables)
+}
+
+/// This boot of the kernel, as a number.
+fn boot_number() -> u64 {
+    proc::boot_id()
+        .map(|id| {
+            id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            })
+        })
+        .unwrap_or_default()
+}

@@ -1,0 +1,172 @@
+//! Carries out what the supervisor decided.
+
+use std::io;
+
+use crate::base::{ChildId, ProcId, Signal, Stream};
+use crate::daemon::entries::Pipe;
+use crate::daemon::{Daemon, SPAWNS_PER_TURN};
+use crate::logs::StreamId;
+use crate::supervisor::vocabulary::Effect;
+use crate::sys::kill;
+
+/// Rotated files that `delete --purge-logs` looks for.
+const MAX_ROTATED: u32 = 99;
+
+impl Daemon {
+    /// Carries out effects, and the effects of those, until nothing is left but spawns beyond this
+    /// turn's slice.
+    pub(super) fn settle(&mut self) {
+        let mut slice = SPAWNS_PER_TURN;
+        loop {
+            while let Some(effect) = self.effects.pop_front() {
+                self.carry_out(effect, &mut slice);
+            }
+            if slice == 0 || self.spawns.is_empty() {
+                return;
+            }
+            if let Some(effect) = self.spawns.pop_front() {
+                self.spawns_one(effect, &mut slice);
+            }
+        }
+    }
+
+    fn spawns_one(&mut self, effect: Effect, slice: &mut usize) {
+        if let Effect::Spawn { child, process, instance, spec } = effect {
+            *slice -= 1;
+            self.launch(child, process, instance, &spec);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect, slice: &mut usize) {
+        match effect {
+            Effect::Spawn { .. } if *slice == 0 || !self.spawns.is_empty() => {
+                self.spawns.push_back(effect);
+            }
+            Effect::Spawn { .. } => self.spawns_one(effect, slice),
+            Effect::Signal { child, signal, group } => self.signal(child, signal, group),
+            Effect::Sweep { child, signal } => self.sweep(child, signal),
+            Effect::Kill { child, tree } => self.kill(child, tree),
+            Effect::Release { child } => self.release(child),
+            Effect::Forget { process } => self.forget(process),
+            Effect::Reply { to, reply } => self.answer_when_saved(to, reply),
+            Effect::Publish(notice) => self.publish(notice),
+            Effect::Save => self.saving.mark(self.now.mono),
+        }
+    }
+
+    /// A failed signal needs no report: the exit that explains it follows.
+    pub(super) fn signal(&mut self, id: ChildId, signal: Signal, group: bool) {
+        let Some(child) = self.children.get(id).filter(|child| child.lives) else { return };
+        let sent = match (&child.adopted, group) {
+            // While the leader is unreaped its number cannot mean another group.
+            (None, true) => kill::kill_group(child.pid, signal),
+            (None, false) => kill::kill(child.pid, signal),
+            (Some(adopted), _) => match adopted.pidfd.signal(signal) {
+                Ok(()) if group => kill::kill_group(child.pid, signal),
+                other => other,
+            },
+        };
+        if let Err(error) = sent {
+            self.note_failed_signal(id, signal, &error);
+        }
+    }
+
+    fn note_failed_signal(&mut self, child: ChildId, signal: Signal, error: &io::Error) {
+        // ESRCH: it has ended by itself.
+        if error.raw_os_error() != Some(3) {
+            self.own_log.warn(format_args!(
+                "cannot send {signal} to child {}: {}",
+                child.0,
+                crate::sys::describe(error)
+            ));
+        }
+    }
+
+    fn release(&mut self, id: ChildId) {
+        self.sweeps.forget(id);
+        let Some(child) = self.children.remove(id) else { return };
+        if let Some(adopted) = child.adopted {
+            let raw = std::os::fd::AsRawFd::as_raw_fd(&adopted.pidfd);
+            let _ = self.reactor.remove(adopted.watch, &mut Pipe::source(&raw));
+        }
+        if let Some(notification) = child.notification {
+            self.drop_notification(notification);
+        }
+        let Some(entry) = self.entries.get_mut(&child.process) else { return };
+        for stream in Stream::BOTH {
+            if let Some(pipe) = entry.pipe_mut(stream) {
+                pipe.finish = true;
+            }
+        }
+        if entry.child == Some(id) {
+            // A reload's successor, if there is one, is the process's own child from now on.
+            entry.child = None;
+            let heir = self
+                .children
+                .iter()
+                .find(|(_, other)| other.process == child.process && other.successor && other.lives)
+                .map(|(heir, _)| heir);
+            if let Some(heir) = heir {
+                entry.child = Some(heir);
+                let own = entry.slot;
+                let Some(heir) = self.children.get_mut(heir) else { return };
+                heir.successor = false;
+                self.live.take_over(heir.slot, own);
+                self.live.release(heir.slot);
+                heir.slot = own;
+            } else if let Some(path) = &entry.files.pid_file {
+                let _ = std::fs::remove_file(path);
+            }
+        } else if child.successor {
+            self.live.release(child.slot);
+        }
+        for stream in Stream::BOTH {
+            self.on_output(child.process, stream);
+        }
+    }
+
+    fn forget(&mut self, process: ProcId) {
+        for stream in Stream::BOTH {
+            self.drain(process, stream);
+            self.close_pipe(process, stream);
+        }
+        let Some(entry) = self.entries.remove(&process) else { return };
+        self.live.release(entry.slot);
+        if let Some(path) = &entry.files.pid_file {
+            let _ = std::fs::remove_file(path);
+        }
+        if self.purges.remove(&process) {
+            for path in entry.files.logs.iter().flatten().chain(&entry.files.both) {
+                self.purge(path);
+            }
+        }
+    }
+
+    /// Removes a log file and what was rotated out of it.
+    fn purge(&mut self, path: &std::path::Path) {
+        let rotated = (1..=MAX_ROTATED).map(|n| path.with_added_extension(n.to_string()));
+        for path in std::iter::once(path.to_owned()).chain(rotated) {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let why = crate::sys::describe(&error);
+                    self.own_log.warn(format_args!("cannot remove {}: {why}", path.display()));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Takes a stream's pipe out of the loop and closes its log. What is still in it is moved by
+    /// [`Self::drain`] before.
+    pub(super) fn close_pipe(&mut self, process: ProcId, stream: Stream) {
+        let Some(entry) = self.entries.get_mut(&process) else { return };
+        let Some(pipe) = entry.pipes[stream.index()].take() else { return };
+        let raw = pipe.raw();
+        let _ = self.reactor.remove(pipe.watch, &mut Pipe::source(&raw));
+        self.busy.forget(process, stream);
+        let id = StreamId { process, stream };
+        self.logs.finish(id, self.now);
+        self.logs.close(id);
+        self.deliver_lines();
+    }
+}

@@ -1,0 +1,131 @@
+//! What the daemon keeps for each process besides what the supervisor knows: its pipes, its place
+//! in the live table, where its output goes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use mio::unix::SourceFd;
+
+use crate::base::{ChildId, ProcId, Stream};
+use crate::daemon::live::SlotId;
+use crate::daemon::places::Files;
+use crate::proto::messages::event::Subject;
+use crate::proto::messages::pm2_record;
+use crate::reactor::Slot;
+use crate::supervisor::spec::AppSpec;
+
+/// One process.
+#[derive(Debug)]
+pub struct Entry {
+    pub subject: Subject,
+    /// The definition `program` and `files` were made for.
+    pub spec: Rc<AppSpec>,
+    /// The program as it is executed; looked up once and again when it is not found.
+    pub program: Option<PathBuf>,
+    pub files: Files,
+    /// The process's own child; a reload's successor is not.
+    pub child: Option<ChildId>,
+    pub pipes: [Option<Pipe>; 2],
+    /// The daemon's end of the child's stdin, where it is a pipe.
+    pub stdin: Option<File>,
+    pub slot: SlotId,
+    pub cookie: u64,
+}
+
+/// One output stream: a pipe that the daemon keeps for the whole life of the entry. The child gets
+/// the same read-write descriptor, so neither the death of a child nor that of the daemon ever
+/// breaks it.
+#[derive(Debug)]
+pub struct Pipe {
+    pub fd: OwnedFd,
+    pub watch: Slot,
+    pub mode: Mode,
+    /// A child has ended: when the pipe is found empty, its last line is ended too.
+    pub finish: bool,
+}
+
+/// How a pipe is watched.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// In the poll set: silent, or so busy that waiting is not worth it.
+    Polled,
+    /// Emptied on a tick, out of the poll set.
+    Ticked,
+    /// Its file cannot be written; tried again later.
+    Stalled,
+}
+
+impl Pipe {
+    pub fn borrow(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// For the reactor.
+    pub fn source<'a>(raw: &'a i32) -> SourceFd<'a> {
+        SourceFd(raw)
+    }
+
+    pub fn raw(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl Entry {
+    /// An entry without pipes: they come with the first child.
+    #[must_use]
+    pub fn new(
+        process: ProcId,
+        instance: u32,
+        spec: Rc<AppSpec>,
+        files: Files,
+        slot: SlotId,
+        cookie: u64,
+    ) -> Self {
+        let subject = Subject {
+            id: process,
+            name: spec.name.as_str().into(),
+            namespace: spec.namespace.as_str().into(),
+            instance,
+        };
+        Self {
+            subject,
+            spec,
+            program: None,
+            files,
+            child: None,
+            pipes: [None, None],
+            stdin: None,
+            slot,
+            cookie,
+        }
+    }
+
+    /// The paths a PM2 record names.
+    #[must_use]
+    pub fn pm2_files(&self) -> pm2_record::Files {
+        let log = |at: usize| match &self.files.logs[at] {
+            Some(path) => path.to_string_lossy().into_owned(),
+            None => "/dev/null".to_owned(),
+        };
+        let pid = self
+            .files
+            .pid_file
+            .as_ref()
+            .map_or_else(String::new, |path| path.to_string_lossy().into_owned());
+        pm2_record::Files { out: log(0), error: log(1), pid }
+    }
+
+    pub fn pipe(&self, stream: Stream) -> Option<&Pipe> {
+        self.pipes[stream.index()].as_ref()
+    }
+
+    pub fn pipe_mut(&mut self, stream: Stream) -> Option<&mut Pipe> {
+        self.pipes[stream.index()].as_mut()
+    }
+}
+
+/// All entries by process.
+pub type Entries = BTreeMap<ProcId, Entry>;

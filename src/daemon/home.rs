@@ -1,0 +1,160 @@
+//! The directories a daemon lives in: made, checked, locked; the settings in them; its socket.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use mio::net::UnixListener;
+use serde_json::Value;
+
+use crate::config::files;
+use crate::config::paths::Paths;
+use crate::config::problem::Problem;
+use crate::config::settings::Settings;
+use crate::sys::{describe, fds, process, users};
+
+/// Why a daemon did not come up: a sentence, and the exit code it stands for.
+#[derive(Debug)]
+pub struct StartError {
+    pub message: String,
+    pub code: u8,
+}
+
+impl StartError {
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 1 }
+    }
+}
+
+/// The settings, and the documents that declare apps to be run from the start.
+pub fn settings(paths: &Paths) -> Result<(Settings, Vec<Declared>), StartError> {
+    let wrong = |problems: Vec<Problem>| StartError {
+        message: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        code: 6,
+    };
+    let path = paths.settings();
+    let mut declared = Vec::new();
+    let settings = if path.exists() {
+        let shown = path.to_string_lossy().into_owned();
+        let (document, text) = files::document(&path, &shown).map_err(wrong)?;
+        let settings = Settings::read(&document, Some((&shown, &text))).map_err(wrong)?;
+        if document.get("apps").is_some() || document.is_array() {
+            declared.push(Declared { path, document, text });
+        }
+        settings
+    } else {
+        Settings::default()
+    };
+    let mut more: Vec<_> = fs::read_dir(paths.apps())
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .collect();
+    more.sort();
+    for path in more {
+        let shown = path.to_string_lossy().into_owned();
+        let (document, text) = files::document(&path, &shown).map_err(wrong)?;
+        declared.push(Declared { path, document, text });
+    }
+    Ok((settings, declared))
+}
+
+/// A document in the configuration directory.
+#[derive(Debug)]
+pub struct Declared {
+    pub path: PathBuf,
+    pub document: Value,
+    pub text: String,
+}
+
+/// One daemon per state directory: the lock is held for life and never inherited.
+pub fn lock(paths: &Paths) -> Result<OwnedFd, StartError> {
+    let path = paths.state.join("pmd.lock");
+    match fds::try_lock(&path) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => {
+            let pid = fs::read_to_string(paths.runtime.join("pmd.pid")).unwrap_or_default();
+            let who = match pid.trim() {
+                "" => String::new(),
+                pid => format!(" (pid {pid})"),
+            };
+            let home = paths.state.display();
+            Err(StartError::new(format!("a daemon{who} already runs in {home}")))
+        }
+        Err(error) => {
+            Err(StartError::new(format!("cannot lock {}: {}", path.display(), describe(&error))))
+        }
+    }
+}
+
+pub fn make_directories(paths: &Paths) -> Result<(), StartError> {
+    let socket_dir = paths.socket.parent().unwrap_or_else(|| Path::new("/"));
+    let stage = paths.runtime.join("stage");
+    for directory in [&paths.state, &paths.runtime, &stage, &paths.logs, &paths.pids, &paths.config]
+        .map(PathBuf::as_path)
+        .into_iter()
+        .chain([socket_dir])
+    {
+        let failed = |error: io::Error| {
+            let place = directory.display();
+            StartError::new(format!("cannot use directory {place}: {}", describe(&error)))
+        };
+        match DirBuilder::new().recursive(true).mode(0o700).create(directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // A read-only configuration directory is no reason to stay down.
+            Err(_) if directory == paths.config.as_path() => continue,
+            other => other.map_err(failed)?,
+        }
+        check_owner(directory)?;
+    }
+    Ok(())
+}
+
+/// A directory somebody else may write to cannot be trusted.
+fn check_owner(directory: &Path) -> Result<(), StartError> {
+    let meta = fs::symlink_metadata(directory).map_err(|error| {
+        StartError::new(format!("cannot look at {}: {}", directory.display(), describe(&error)))
+    })?;
+    let place = directory.display();
+    if !meta.is_dir() {
+        return Err(StartError::new(format!("{place} is not a directory")));
+    }
+    if meta.uid() != process::effective_uid() && meta.uid() != 0 {
+        return Err(StartError::new(format!(
+            "{place} belongs to another user (uid {})",
+            meta.uid()
+        )));
+    }
+    if meta.permissions().mode() & 0o022 != 0 {
+        let mode = meta.permissions().mode() & 0o777;
+        return Err(StartError::new(format!("{place} is writable by others (mode {mode:04o})")));
+    }
+    Ok(())
+}
+
+/// The group that may talk to the host's own daemon.
+pub fn connecting_group(paths: &Paths) -> Option<u32> {
+    let is_system = process::effective_uid() == 0 && paths.socket.starts_with("/run/pmd");
+    if is_system { users::group("pmd").ok().flatten() } else { None }
+}
+
+/// Under the lock an old socket of this name belongs to nobody.
+pub fn listen(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    let mut mode = 0o600;
+    if let (Some(group), Some(directory)) = (group, path.parent()) {
+        mode = 0o660;
+        std::os::unix::fs::chown(path, None, Some(group))?;
+        std::os::unix::fs::chown(directory, None, Some(group))?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o750))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}

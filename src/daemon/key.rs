@@ -1,0 +1,27 @@
+//! Everything the loop can be woken by.
+
+use crate::base::{ChildId, ProcId, Stream};
+
+/// Names a connection; never reused, so that an event for a closed one finds nothing.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ConnId(pub u64);
+
+/// What became ready.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Key {
+    /// A signal arrived, `SIGCHLD` among them.
+    Signals,
+    /// Someone wants to talk over the control socket.
+    Listener,
+    Connection(ConnId),
+    /// A child wrote something.
+    Output(ProcId, Stream),
+    /// A child said something on its notification descriptor.
+    Notification(ChildId),
+    /// A child sent a datagram to the notify socket.
+    NotifySocket,
+    /// A process that is not our child (adopted) has ended.
+    Adopted(ChildId),
+    /// The worker thread has finished something.
+    Waker,
+}

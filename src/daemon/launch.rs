@@ -1,0 +1,432 @@
+//! From a spec to a running child: environment, arguments, descriptors, and the spawn itself.
+//!
+//! Nothing here decides anything; what happened goes back to the supervisor. The vectors are kept
+//! between launches, so that a restart allocates next to nothing.
+
+use std::ffi::CString;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::base::{ChildId, ProcId, SpawnError, Stage, Stream};
+use crate::config::{envfile, program};
+use crate::daemon::Daemon;
+use crate::daemon::children::{Child, Notification};
+use crate::daemon::entries::{Entry, Mode, Pipe};
+use crate::daemon::key::Key;
+use crate::daemon::live::Identity;
+use crate::daemon::{account, places, plan};
+use crate::reactor::{Interest, Readiness};
+use crate::supervisor::spec::{AppSpec, Environment, OnDaemonLoss, Stdin};
+use crate::supervisor::vocabulary::Input;
+use crate::sys::args::CArgs;
+use crate::sys::pidfd::PidFd;
+use crate::sys::spawn::Spawn;
+use crate::sys::{fds, proc, process};
+
+/// Errors of Linux by number, for stages that fail in the daemon.
+mod errno {
+    pub const INVALID: i32 = 22;
+    pub const NO_SUCH_FILE: i32 = 2;
+}
+
+/// So many processes have pipes with room for this many bytes; hosts with more of them keep the
+/// usual size, since a user's pipes share a limit.
+const ROOMY_PIPES: usize = 64;
+const ROOMY: usize = 256 * 1024;
+
+/// What every launch needs.
+#[derive(Debug)]
+pub struct Launcher {
+    args: CArgs,
+    env: CArgs,
+    text: String,
+    null: OwnedFd,
+    /// What the daemon itself was started with, to be handed back to the children.
+    pub umask: u32,
+    pub nofile: Option<u64>,
+    /// The daemon lowered its own, so that children need it set back.
+    pub oom_score_adj: Option<i32>,
+}
+
+impl Launcher {
+    /// # Errors
+    ///
+    /// Those of opening the null device.
+    pub fn new(umask: u32, nofile: Option<u64>, oom_score_adj: Option<i32>) -> io::Result<Self> {
+        Ok(Self {
+            args: CArgs::new(),
+            env: CArgs::new(),
+            text: String::new(),
+            null: fds::null_device()?,
+            umask,
+            nofile,
+            oom_score_adj,
+        })
+    }
+}
+
+impl Daemon {
+    /// Carries out `Effect::Spawn`.
+    pub(super) fn launch(
+        &mut self,
+        child: ChildId,
+        process: ProcId,
+        instance: u32,
+        spec: &Rc<AppSpec>,
+    ) {
+        let input = match self.try_launch(child, process, instance, spec) {
+            Ok(pid) => Input::Spawned { child, pid },
+            Err(error) => {
+                if let Some(entry) =
+                    self.entries.get(&process).filter(|entry| entry.child.is_none())
+                {
+                    self.live.gone(entry.slot);
+                }
+                Input::SpawnFailed { child, error }
+            }
+        };
+        self.input(input);
+    }
+
+    fn try_launch(
+        &mut self,
+        child: ChildId,
+        process: ProcId,
+        instance: u32,
+        spec: &Rc<AppSpec>,
+    ) -> Result<crate::base::Pid, SpawnError> {
+        self.prepare_entry(process, instance, spec).map_err(prepare)?;
+        let inherit = self.container.as_ref().is_some_and(|container| container.inherit);
+        for stream in Stream::BOTH.into_iter().filter(|_| !inherit) {
+            self.open_pipe(process, stream, spec).map_err(prepare)?;
+        }
+        let files: Vec<Environment> = spec
+            .env_file
+            .iter()
+            .map(|path| {
+                let read = envfile::read(path, "").map_err(|_| at_prepare(errno::INVALID))?;
+                Ok(read.into_iter().collect())
+            })
+            .collect::<Result<_, _>>()?;
+        let account = account::of(spec).map_err(prepare)?;
+        let credentials = account.as_ref().map(|account| &account.credentials);
+
+        let entry = self.entries.get_mut(&process).ok_or_else(|| at_prepare(errno::INVALID))?;
+        let notify_socket = match &self.notify {
+            Some((socket, _))
+                if spec.notify || (spec.wait_ready && spec.notification_fd.is_none()) =>
+            {
+                Some(socket.path())
+            }
+            Some(_) | None => None,
+        };
+        let injected = plan::Injected {
+            process,
+            instance,
+            cookie: entry.cookie,
+            notify_socket,
+            account: account.as_ref().and_then(|account| account.user.as_ref()),
+        };
+        plan::environment(spec, &files, &injected, &mut self.launcher.env, &mut self.launcher.text)
+            .map_err(|_| at_prepare(errno::INVALID))?;
+        if entry.program.as_deref().is_none_or(|program| !program.exists()) {
+            entry.program = find_program(spec, &files);
+        }
+        let program = entry
+            .program
+            .clone()
+            .ok_or(SpawnError { stage: Stage::Exec, errno: errno::NO_SUCH_FILE })?;
+        plan::arguments(spec, &program, &mut self.launcher.args)
+            .map_err(|_| at_prepare(errno::INVALID))?;
+        let program = c_path(&program)?;
+        let cwd = c_path(&spec.cwd)?;
+
+        let stdin = match spec.stdin {
+            Stdin::Null => None,
+            Stdin::Pipe => Some(fds::pipe().map_err(prepare)?),
+        };
+        let notification = match spec.notification_fd {
+            None => None,
+            Some(number) => {
+                let number = i32::try_from(number).map_err(|_| at_prepare(errno::INVALID))?;
+                Some((number, fds::pipe().map_err(prepare)?))
+            }
+        };
+        let null = self.launcher.null.as_fd();
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let output = |stream| match (entry.pipe(stream), stream) {
+            (Some(pipe), _) => pipe.borrow(),
+            (None, Stream::Out) if inherit => stdout.as_fd(),
+            (None, Stream::Err) if inherit => stderr.as_fd(),
+            (None, Stream::Out | Stream::Err) => null,
+        };
+        let mut descriptors: Vec<(i32, BorrowedFd<'_>)> = vec![
+            (0, stdin.as_ref().map_or(null, |(read, _)| read.as_fd())),
+            (1, output(Stream::Out)),
+            (2, output(Stream::Err)),
+        ];
+        if let Some((number, (_, write))) = &notification {
+            descriptors.push((*number, write.as_fd()));
+        }
+        if let Some(credentials) = credentials {
+            for stream in Stream::BOTH {
+                // So that the child may open /dev/stdout anew.
+                let _ = fds::change_owner(output(stream), credentials.uid, credentials.gid);
+            }
+        }
+        let rlimits = plan::rlimits(spec, self.launcher.nofile);
+        let lives = |id| self.children.get(id).is_some_and(|child: &Child| child.lives);
+        let successor = entry.child.is_some_and(lives);
+        let slot = if successor {
+            self.live.claim(process, entry.cookie, true).map_err(prepare)?
+        } else {
+            entry.slot
+        };
+        self.live.spawning(slot, child);
+        let spawned = self.spawner.spawn(&Spawn {
+            program: &program,
+            args: &self.launcher.args,
+            env: &self.launcher.env,
+            cwd: &cwd,
+            fds: &descriptors,
+            credentials,
+            umask: Some(spec.umask.unwrap_or(self.launcher.umask)),
+            nice: spec.nice,
+            oom_score_adj: spec.oom_score_adj.or(self.launcher.oom_score_adj),
+            rlimits: &rlimits,
+            die_with_parent: spec.on_daemon_loss == OnDaemonLoss::Kill,
+            cgroup_procs: None,
+            no_new_privs: credentials.is_some(),
+        });
+        drop(descriptors);
+        let spawned = match spawned {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                if successor {
+                    self.live.release(slot);
+                }
+                if matches!(error.stage, Stage::Exec) {
+                    entry.program = None;
+                }
+                return Err(error);
+            }
+        };
+        self.live.spawned(slot, spawned.pid, identity(spawned.pid, spawned.pidfd), self.now);
+        if !successor {
+            entry.child = Some(child);
+        }
+        if let Some((_, write)) = stdin {
+            let _ = fds::set_nonblocking(&write, true);
+            entry.stdin = Some(File::from(write));
+        }
+        let notification = notification.and_then(|(_, (read, _))| {
+            let _ = fds::set_nonblocking(&read, true);
+            let raw = std::os::fd::AsRawFd::as_raw_fd(&read);
+            let watch = self
+                .reactor
+                .add(&mut Pipe::source(&raw), Interest::READABLE, Key::Notification(child))
+                .ok()?;
+            self.reactor.want(watch, Readiness::READ);
+            Some(Notification { pipe: File::from(read), watch })
+        });
+        let cookie = entry.cookie;
+        self.children.insert(
+            child,
+            Child {
+                process,
+                pid: spawned.pid,
+                lives: true,
+                adopted: None,
+                cookie,
+                slot,
+                successor,
+                notification,
+            },
+        );
+        self.pid_files_due.push_back((process, child));
+        Ok(spawned.pid)
+    }
+
+    /// Makes the entry fit the spec: a new one, or one whose definition changed.
+    ///
+    /// # Errors
+    ///
+    /// The live table cannot grow.
+    pub(super) fn prepare_entry(
+        &mut self,
+        process: ProcId,
+        instance: u32,
+        spec: &Rc<AppSpec>,
+    ) -> io::Result<()> {
+        if self.entries.get(&process).is_some_and(|entry| Rc::ptr_eq(&entry.spec, spec)) {
+            return Ok(());
+        }
+        let files = self.choose_files(process, instance, spec);
+        match self.entries.get_mut(&process) {
+            Some(entry) => {
+                let moved = entry.files != files || entry.spec.logs != spec.logs;
+                entry.spec = spec.clone();
+                entry.program = None;
+                if moved {
+                    entry.files = files;
+                    for stream in Stream::BOTH {
+                        self.close_pipe(process, stream);
+                    }
+                }
+            }
+            None => {
+                let cookie = process::random();
+                let slot = self.live.claim(process, cookie, false)?;
+                self.entries.insert(
+                    process,
+                    Entry::new(process, instance, spec.clone(), files, slot, cookie),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The files an instance writes to; an app whose name gives the same files as another's gets
+    /// its id into them.
+    pub(super) fn choose_files(
+        &mut self,
+        process: ProcId,
+        instance: u32,
+        spec: &AppSpec,
+    ) -> places::Files {
+        if self.container.is_some() {
+            return places::files_of_container(spec, instance);
+        }
+        let stem = places::file_name(&spec.name);
+        let owner = self.stems.entry(stem).or_insert_with(|| spec.name.clone());
+        let distinct = *owner != spec.name;
+        places::files(spec, instance, process, distinct, &self.paths.logs, &self.paths.pids)
+    }
+
+    /// A pipe for the stream, if the entry has none.
+    pub(super) fn open_pipe(
+        &mut self,
+        process: ProcId,
+        stream: Stream,
+        spec: &AppSpec,
+    ) -> io::Result<()> {
+        let Some(entry) = self.entries.get(&process) else { return Ok(()) };
+        if entry.pipe(stream).is_some() {
+            return Ok(());
+        }
+        let fd = fds::open_pipe_rdwr()?;
+        if self.entries.len() <= ROOMY_PIPES {
+            // More room for what is written while no daemon reads. EPERM: the user's share of pipe
+            // memory is used up.
+            let _ = fds::set_pipe_size(fd.as_fd(), ROOMY);
+        }
+        self.take_pipe(process, stream, fd, spec)
+    }
+
+    /// Watches a pipe and opens the log behind it.
+    pub(super) fn take_pipe(
+        &mut self,
+        process: ProcId,
+        stream: Stream,
+        fd: OwnedFd,
+        spec: &AppSpec,
+    ) -> io::Result<()> {
+        let Some(entry) = self.entries.get_mut(&process) else { return Ok(()) };
+        let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
+        let watch = self.reactor.add(
+            &mut Pipe::source(&raw),
+            Interest::READABLE,
+            Key::Output(process, stream),
+        )?;
+        self.reactor.want(watch, Readiness::READ);
+        self.live.pipe(entry.slot, stream, fds::inode_of(fd.as_fd())?);
+        let journal = self.live.journal(entry.slot, stream);
+        let plan = plan::stream(spec, entry, stream, &self.settings);
+        self.logs.open(crate::logs::StreamId { process, stream }, plan, journal);
+        entry.pipes[stream.index()] = Some(Pipe { fd, watch, mode: Mode::Polled, finish: false });
+        let wanted = self.container.is_some() || self.news.wants_lines(&entry.subject);
+        self.logs.watch(crate::logs::StreamId { process, stream }, wanted);
+        Ok(())
+    }
+
+    /// Writes and removes the pid files that are due: for people and for PM2's habits, never read.
+    pub(super) fn write_pid_files(&mut self) {
+        for _ in 0..64 {
+            let Some((process, child)) = self.pid_files_due.pop_front() else { return };
+            let pid = self
+                .children
+                .get(child)
+                .filter(|found| found.lives && !found.successor)
+                .map(|found| found.pid);
+            let (Some(entry), Some(pid)) = (self.entries.get(&process), pid) else { continue };
+            let Some(path) = &entry.files.pid_file else { continue };
+            if let Err(error) = write_pid_file(path, pid.raw()) {
+                self.own_log.warn(format_args!(
+                    "cannot write pid file {}: {}",
+                    path.display(),
+                    crate::sys::describe(&error)
+                ));
+            }
+        }
+    }
+}
+
+fn write_pid_file(path: &Path, pid: i32) -> io::Result<()> {
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    writeln!(file, "{pid}")
+}
+
+/// What tells this child from every other of this boot.
+fn identity(pid: crate::base::Pid, pidfd: Option<OwnedFd>) -> Identity {
+    let pidfs_inode =
+        pidfd.map(PidFd::from).and_then(|pidfd| pidfd.inode().ok().flatten()).unwrap_or_default();
+    let start_ticks = match pidfs_inode {
+        0 => proc::start_time(pid).ok().flatten().unwrap_or_default(),
+        _ => 0,
+    };
+    Identity { pidfs_inode, start_ticks }
+}
+
+/// What is executed: the interpreter or the script, looked up in the app's own `PATH`.
+fn find_program(spec: &AppSpec, files: &[Environment]) -> Option<PathBuf> {
+    let word = spec.interpreter.as_deref().unwrap_or(&spec.script);
+    let path = spec
+        .env
+        .get("PATH")
+        .or_else(|| files.iter().rev().find_map(|file| file.get("PATH")))
+        .or_else(|| spec.inherited.get("PATH"));
+    if word.contains('/') {
+        return Some(spec.cwd.join(word));
+    }
+    program::find_in_path(word, path.unwrap_or(program::DEFAULT_PATH), &spec.cwd)
+}
+
+fn c_path(path: &Path) -> Result<CString, SpawnError> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| at_prepare(errno::INVALID))
+}
+
+fn at_prepare(errno: i32) -> SpawnError {
+    SpawnError { stage: Stage::Prepare, errno }
+}
+
+fn prepare(error: io::Error) -> SpawnError {
+    at_prepare(error.raw_os_error().unwrap_or(errno::INVALID))
+}
+
+/// Keeps `write!` to a `String` from having a result.
+pub(super) fn put(text: &mut String, value: impl std::fmt::Display) -> &str {
+    text.clear();
+    let _ = write!(text, "{value}");
+    text
+}

@@ -1,0 +1,248 @@
+//! Notices and lines on their way to those who asked, and the memory of the last events.
+
+use std::collections::VecDeque;
+
+use serde_json::json;
+
+use crate::base::{ProcId, Stream, WallTime};
+use crate::daemon::Daemon;
+use crate::logs::{LogEvent, LogLine, StreamId};
+use crate::proto::messages::event::{
+    LogMessage, Publication, StatusFacts, Subject, process_event, process_status,
+};
+use crate::proto::messages::session::Subscriptions;
+use crate::supervisor::spec::LogFull;
+use crate::supervisor::vocabulary::{Notice, NoticeKind};
+
+/// Events kept for `pmd events`.
+const KEPT: usize = 1000;
+/// Lines of stderr in a crash event (D19), and their bytes.
+const LAST_LINES: usize = 30;
+const LAST_BYTES: usize = 8 * 1024;
+/// Bytes of the last line that are kept with a remembered crash.
+const KEPT_LINE: usize = 200;
+
+/// An event that happened.
+#[derive(Debug)]
+pub struct Kept {
+    pub at: WallTime,
+    pub notice: Notice,
+    /// The last line of stderr, where it crashed.
+    pub last_line: Option<Box<str>>,
+}
+
+/// The last events, and whether anyone listens.
+#[derive(Debug, Default)]
+pub struct News {
+    kept: VecDeque<Kept>,
+    /// Subscriptions to lines of all clients together; recounted when one changes.
+    line_filters: Vec<Option<Vec<crate::supervisor::vocabulary::Target>>>,
+    lines: Vec<LogLine>,
+    log_events: Vec<LogEvent>,
+}
+
+impl News {
+    #[must_use]
+    pub fn wants_lines(&self, subject: &Subject) -> bool {
+        self.line_filters.iter().any(|filter| subject.is_wanted(filter.as_deref()))
+    }
+
+    pub fn kept(&self) -> impl Iterator<Item = &Kept> {
+        self.kept.iter()
+    }
+}
+
+impl Daemon {
+    /// Carries out `Effect::Publish`.
+    pub(super) fn publish(&mut self, notice: Notice) {
+        if self.container.is_some() {
+            self.container_notice(&notice);
+        }
+        let subject = Subject {
+            id: notice.process,
+            name: notice.name.clone(),
+            namespace: notice.namespace.clone(),
+            instance: notice.instance,
+        };
+        match &notice.kind {
+            NoticeKind::Status { from, to } => {
+                if self.connections.wants("process_status") {
+                    let facts = self.status_facts(notice.process);
+                    let from = from.map(crate::supervisor::vocabulary::Status::name);
+                    let data = process_status(&subject, from, to.name(), facts);
+                    self.broadcast(Publication::new(
+                        "process_status",
+                        subject,
+                        self.now.wall,
+                        data,
+                    ));
+                }
+                self.note_counters(notice.process);
+            }
+            kind @ (NoticeKind::Started { .. }
+            | NoticeKind::Restarted { .. }
+            | NoticeKind::Reloaded { .. }
+            | NoticeKind::Stopped { .. }
+            | NoticeKind::Crashed { .. }
+            | NoticeKind::Errored { .. }
+            | NoticeKind::NotReady { .. }
+            | NoticeKind::Adopted { .. }
+            | NoticeKind::ConfigChanged { .. }
+            | NoticeKind::Deleted) => {
+                let crashed = matches!(kind, NoticeKind::Crashed { .. });
+                let listened = self.connections.wants("process_event");
+                let last_output =
+                    if crashed { self.last_output(notice.process) } else { Vec::new() };
+                if listened && let Some(data) = process_event(&subject, kind, &last_output) {
+                    self.broadcast(Publication::new("process_event", subject, self.now.wall, data));
+                }
+                let last_line = last_output.last().map(|line| cut(line).into());
+                if self.news.kept.len() == KEPT {
+                    self.news.kept.pop_front();
+                }
+                self.news.kept.push_back(Kept { at: self.now.wall, notice, last_line });
+            }
+        }
+    }
+
+    /// Status and counters as a later daemon should show them.
+    fn note_counters(&self, process: ProcId) {
+        if let (Some(found), Some(entry)) =
+            (self.supervisor.process(process), self.entries.get(&process))
+        {
+            let (restarts, unstable) = (found.restarts(), found.unstable_restarts());
+            self.live.counters(entry.slot, restarts, unstable, found.is_ready());
+        }
+    }
+
+    fn status_facts(&self, process: ProcId) -> StatusFacts {
+        self.supervisor.process(process).map_or_else(StatusFacts::default, |found| StatusFacts {
+            pid: found.pid().map(crate::base::Pid::raw),
+            restarts: found.restarts(),
+            unstable_restarts: found.unstable_restarts(),
+            last_exit: found.last_exit().map(|exit| exit.status),
+            snapshot: false,
+        })
+    }
+
+    /// A `process_status` of each wanted process as it is now, for a new subscriber.
+    pub(super) fn snapshots(&self, subscriptions: &Subscriptions) -> Vec<Publication> {
+        let Some(filter) = subscriptions.filter("process_status") else { return Vec::new() };
+        self.supervisor
+            .processes()
+            .map(|process| (subject_of(process), process))
+            .filter(|(subject, _)| subject.is_wanted(filter))
+            .map(|(subject, process)| {
+                let facts = StatusFacts { snapshot: true, ..self.status_facts(process.id()) };
+                let data = process_status(&subject, None, process.status().name(), facts);
+                Publication::new("process_status", subject, self.now.wall, data)
+            })
+            .collect()
+    }
+
+    /// The last lines a process wrote to stderr, what is still in the pipe included.
+    pub(super) fn last_output(&mut self, process: ProcId) -> Vec<String> {
+        self.drain(process, Stream::Err);
+        self.logs
+            .last_lines(StreamId { process, stream: Stream::Err }, LAST_LINES, LAST_BYTES)
+            .into_iter()
+            .map(|line| String::from_utf8_lossy(&line).into_owned())
+            .collect()
+    }
+
+    /// Sends the lines that the last move brought to those who follow them.
+    pub(super) fn deliver_lines(&mut self) {
+        self.logs.take_events(&mut self.news.log_events);
+        for event in std::mem::take(&mut self.news.log_events) {
+            self.on_log_event(&event);
+        }
+        let mut lines = std::mem::take(&mut self.news.lines);
+        self.logs.take_lines(&mut lines);
+        self.container_lines(&mut lines);
+        for line in lines.drain(..) {
+            let Some(entry) = self.entries.get(&line.id.process) else { continue };
+            let subject = entry.subject.clone();
+            let message = LogMessage::new(&subject, line.id.stream, &line.bytes, line.partial);
+            let Ok(data) = serde_json::to_string(&message) else { continue };
+            let at = line.at.unwrap_or(self.now.wall);
+            self.broadcast(Publication::new("log_message", subject, at, data));
+        }
+        self.news.lines = lines;
+    }
+
+    fn on_log_event(&mut self, event: &LogEvent) {
+        let (id, word, details) = match event {
+            LogEvent::Full { id, path, policy, reason } => {
+                let policy = match policy {
+                    LogFull::Drop => "drop",
+                    LogFull::Block => "block",
+                };
+                self.own_log.warn(format_args!(
+                    "cannot write log: {reason} path={} log_full={policy}",
+                    path.display()
+                ));
+                (*id, "log_full", json!({"policy": policy, "path": path, "error": reason}))
+            }
+            LogEvent::Resumed { id, path, dropped } => {
+                self.own_log.info(format_args!(
+                    "log is written again path={} dropped_bytes={dropped}",
+                    path.display()
+                ));
+                (*id, "log_resumed", json!({"path": path, "dropped_bytes": dropped}))
+            }
+            LogEvent::RotateFailed { path, reason } => {
+                let place = path.display();
+                return self.own_log.warn(format_args!("cannot rotate {place}: {reason}"));
+            }
+            // The reader was told by `lagged`, or is gone.
+            LogEvent::Unseen { .. } => return,
+        };
+        let Some(entry) = self.entries.get(&id.process) else { return };
+        if self.connections.wants("process_event") {
+            let subject = entry.subject.clone();
+            let data = json!({
+                "event": word, "process": &*subject.name, "id": subject.id,
+                "namespace": &*subject.namespace, "instance": subject.instance,
+                "details": details,
+            });
+            self.broadcast(Publication::new(
+                "process_event",
+                subject,
+                self.now.wall,
+                data.to_string(),
+            ));
+        }
+    }
+
+    fn broadcast(&mut self, news: Publication) {
+        self.connections.publish(&news, &self.ids);
+    }
+
+    /// Counts again who follows lines: a client subscribed or left.
+    pub(super) fn recount_watchers(&mut self) {
+        self.news.line_filters = self.connections.line_filters();
+        for (&process, entry) in &self.entries {
+            let wanted = self.container.is_some() || self.news.wants_lines(&entry.subject);
+            for stream in Stream::BOTH {
+                self.logs.watch(StreamId { process, stream }, wanted);
+            }
+        }
+    }
+}
+
+/// A process as events name it.
+pub fn subject_of(process: &crate::supervisor::Process) -> Subject {
+    let spec = process.spec();
+    Subject {
+        id: process.id(),
+        name: spec.name.as_str().into(),
+        namespace: spec.namespace.as_str().into(),
+        instance: process.instance(),
+    }
+}
+
+/// How a crash reads in one line.
+fn cut(line: &str) -> &str {
+    let end = (0..=KEPT_LINE.min(line.len())).rev().find(|&at| line.is_char_boundary(at));
+    line.get(..end.unwrap_or(0)).unwrap_or_default()
+}

@@ -1,0 +1,15 @@
+//! How a daemon is asked to run.
+
+use std::os::fd::OwnedFd;
+
+use crate::config::paths::Paths;
+
+/// What `pmd daemon` and `pmd run` ask for.
+#[derive(Debug)]
+pub struct Options {
+    pub paths: Paths,
+    /// Stay in front: own log to stderr.
+    pub foreground: bool,
+    /// Written to when the daemon answers (`ok`) or cannot start (the reason).
+    pub ready: Option<OwnedFd>,
+}

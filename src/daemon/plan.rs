@@ -1,0 +1,183 @@
+//! What a child gets, worked out from its spec: environment, arguments, limits, log plan.
+//!
+//! Pure but for filling the vectors it is given.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::base::{ProcId, Stream};
+use crate::config::settings::Settings;
+use crate::daemon::entries::Entry;
+use crate::daemon::launch::put;
+use crate::logs::{DatePattern, StreamPlan};
+use crate::supervisor::spec::{AppSpec, Environment};
+use crate::sys::args::{CArgs, NulError};
+use crate::sys::limits::Resource;
+use crate::sys::users::Account;
+
+/// Variables that pmd itself sets, whatever the app asked for.
+#[derive(Debug)]
+pub struct Injected<'a> {
+    pub process: ProcId,
+    pub instance: u32,
+    pub cookie: u64,
+    pub notify_socket: Option<&'a str>,
+    /// The user it runs as, where that is not the daemon's.
+    pub account: Option<&'a Account>,
+}
+
+/// Names that are always injected.
+const OWN: [&str; 8] =
+    ["PMD", "PMD_COOKIE", "PMD_ID", "PMD_INSTANCE", "PMD_NAME", "PM2_INSTANCE_ID", "name", "pm_id"];
+
+/// Never passed on from where the daemon was started.
+const NEVER: [&str; 9] = [
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
+    "NODE_UNIQUE_ID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
+/// The variable that carries the cookie, as it stands in the child's environment.
+#[must_use]
+pub fn cookie_variable(cookie: u64) -> String {
+    format!("PMD_COOKIE={cookie:016x}")
+}
+
+/// Fills `env`: what was inherited, then the environment files, then the app's own variables, then
+/// pmd's; later wins, each name once.
+///
+/// # Errors
+///
+/// A value with a NUL byte.
+pub fn environment(
+    spec: &AppSpec,
+    files: &[Environment],
+    injected: &Injected<'_>,
+    env: &mut CArgs,
+    text: &mut String,
+) -> Result<(), NulError> {
+    env.clear();
+    let account = injected.account.map(Account::variables);
+    let is_own = |name: &str| {
+        OWN.contains(&name)
+            || name == spec.instance_var
+            || (injected.notify_socket.is_some() && name == "NOTIFY_SOCKET")
+    };
+    let in_files =
+        |name: &str, from: usize| files.iter().skip(from).any(|file| file.get(name).is_some());
+    let is_account = |name: &str| account.iter().flatten().any(|(own, _)| *own == name);
+    for (name, value) in spec.inherited.iter() {
+        let later = NEVER.contains(&name)
+            || is_own(name)
+            || is_account(name)
+            || spec.env.get(name).is_some()
+            || in_files(name, 0);
+        if !later {
+            push(env, name, value)?;
+        }
+    }
+    for (name, value) in account.iter().flatten() {
+        if !is_own(name) && spec.env.get(name).is_none() && !in_files(name, 0) {
+            push(env, name, value)?;
+        }
+    }
+    for (at, file) in files.iter().enumerate() {
+        for (name, value) in file.iter() {
+            if !is_own(name) && spec.env.get(name).is_none() && !in_files(name, at + 1) {
+                push(env, name, value)?;
+            }
+        }
+    }
+    let increment = spec.increment_var.as_deref();
+    for (name, value) in spec.env.iter() {
+        if is_own(name) {
+            continue;
+        }
+        match value.parse::<i64>() {
+            Ok(first) if Some(name) == increment => {
+                let number = first.saturating_add(injected.instance.into());
+                push(env, name, put(text, number))?;
+            }
+            Ok(_) | Err(_) => push(env, name, value)?,
+        }
+    }
+    push(env, "PMD", "1")?;
+    push(env, "PMD_ID", put(text, injected.process))?;
+    push(env, "pm_id", put(text, injected.process))?;
+    push(env, "PMD_NAME", &spec.name)?;
+    push(env, "name", &spec.name)?;
+    push(env, "PMD_INSTANCE", put(text, injected.instance))?;
+    push(env, "PM2_INSTANCE_ID", put(text, injected.instance))?;
+    push(env, &spec.instance_var, put(text, injected.instance))?;
+    push(env, "PMD_COOKIE", put(text, format_args!("{:016x}", injected.cookie)))?;
+    if let Some(path) = injected.notify_socket {
+        push(env, "NOTIFY_SOCKET", path)?;
+    }
+    Ok(())
+}
+
+fn push(env: &mut CArgs, name: &str, value: &str) -> Result<(), NulError> {
+    env.push_pair(name.as_bytes(), value.as_bytes())
+}
+
+/// Fills `args`: interpreter with its arguments, script, arguments.
+///
+/// # Errors
+///
+/// An argument with a NUL byte.
+pub fn arguments(spec: &AppSpec, program: &Path, args: &mut CArgs) -> Result<(), NulError> {
+    args.clear();
+    match &spec.interpreter {
+        Some(interpreter) => {
+            args.push(interpreter.as_bytes())?;
+            for argument in &spec.interpreter_args {
+                args.push(argument.as_bytes())?;
+            }
+            args.push(spec.script.as_bytes())?;
+        }
+        None if spec.script.contains('/') => args.push(spec.script.as_bytes())?,
+        None => args.push(program.as_os_str().as_encoded_bytes())?,
+    }
+    for argument in &spec.args {
+        args.push(argument.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Limits of the child; `nofile`: what the daemon was started with, before it raised its own.
+#[must_use]
+pub fn rlimits(spec: &AppSpec, nofile: Option<u64>) -> Vec<(Resource, u64)> {
+    let limits = &spec.limits;
+    [
+        (Resource::OpenFiles, limits.nofile.or(nofile)),
+        (Resource::Processes, limits.nproc),
+        (Resource::Core, limits.core),
+        (Resource::AddressSpace, limits.address_space),
+    ]
+    .into_iter()
+    .filter_map(|(resource, value)| Some((resource, value?)))
+    .collect()
+}
+
+/// What becomes of one stream.
+#[must_use]
+pub fn stream(spec: &AppSpec, entry: &Entry, stream: Stream, settings: &Settings) -> StreamPlan {
+    let logs = &spec.logs;
+    StreamPlan {
+        app: Rc::from(spec.name.as_str()),
+        target: entry.files.logs[stream.index()].clone(),
+        both: entry.files.both.clone(),
+        shared: entry.files.shared,
+        format: logs.format,
+        date: logs.date.as_deref().map(|pattern| DatePattern::compile(pattern).0),
+        max_size: logs.max_size.unwrap_or(settings.log.max_size),
+        keep: logs.keep.unwrap_or(settings.log.keep),
+        full: logs.full.unwrap_or(settings.log.full),
+    }
+}

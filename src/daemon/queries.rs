@@ -1,0 +1,210 @@
+//! Questions that change nothing, answered from what is known.
+
+use serde_json::{Value, json};
+
+use crate::base::{ProcId, Stream, WallTime};
+use crate::config::definition::{definition, effective};
+use crate::config::secrets;
+use crate::daemon::key::ConnId;
+use crate::daemon::requests::{data, owner_only};
+use crate::daemon::{Daemon, answers};
+use crate::logs::StreamId;
+use crate::proto::messages::entry::{Entry, Facts, LogPaths};
+use crate::proto::messages::event::{Subject, millis, process_event};
+use crate::proto::messages::pm2_record;
+use crate::proto::messages::session::Answer;
+use crate::proto::messages::stamp::timestamp;
+use crate::supervisor::Process;
+use crate::supervisor::vocabulary::Target;
+use crate::sys::{fds, limits, proc, process};
+
+/// Lines of stderr in `show`.
+const SHOWN_LINES: usize = 10;
+
+impl Daemon {
+    pub(super) fn info(&mut self, targets: Option<&[Target]>, brief: bool) -> Answer {
+        let ids = match self.find_all(targets) {
+            Ok(ids) => ids,
+            Err(error) => return Answer::Error(error),
+        };
+        let mut text = String::from(r#"{"processes":["#);
+        for (at, id) in ids.into_iter().enumerate() {
+            let facts = if brief { None } else { Some(self.facts(id)) };
+            let Some(process) = self.supervisor.process(id) else { continue };
+            let entry = match facts {
+                Some(facts) => Entry::full(process, self.now, facts),
+                None => Entry::brief(process, self.now, answers::errored_text(process)),
+            };
+            if at > 0 {
+                text.push(',');
+            }
+            text.push_str(&serde_json::to_string(&entry).unwrap_or_default());
+        }
+        text.push_str("]}");
+        Answer::Data("process_info", text)
+    }
+
+    fn facts(&mut self, id: ProcId) -> Facts {
+        self.prepare_log_names(id);
+        let last_output = self.last_output(id);
+        let Some(process) = self.supervisor.process(id) else { return Facts::default() };
+        let spec = process.spec();
+        let source_changed = spec.source.as_deref().is_some_and(|source| {
+            let changed = std::fs::metadata(source).and_then(|meta| meta.modified()).ok();
+            let changed = changed
+                .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
+                .map(|at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+            changed.is_none_or(|changed| WallTime(changed) > process.created_at())
+        });
+        let entry = self.entries.get(&id);
+        let path = |stream: Stream| {
+            entry
+                .and_then(|entry| entry.files.logs[stream.index()].as_ref())
+                .map(|path| path.to_string_lossy().into_owned())
+        };
+        let dropped = Stream::BOTH
+            .iter()
+            .map(|&stream| self.logs.dropped_bytes(StreamId { process: id, stream }))
+            .sum();
+        let skip = last_output.len().saturating_sub(SHOWN_LINES);
+        Facts {
+            logs: LogPaths { out: path(Stream::Out), error: path(Stream::Err) },
+            log_dropped: dropped,
+            source_changed,
+            error: answers::errored_text(process),
+            config: effective(spec),
+            last_output: last_output.into_iter().skip(skip).collect(),
+        }
+    }
+
+    pub(super) fn events(&self, targets: Option<&[Target]>, since: Option<WallTime>) -> Answer {
+        let events: Vec<Value> = self
+            .news
+            .kept()
+            .filter(|kept| since.is_none_or(|since| kept.at >= since))
+            .filter_map(|kept| {
+                let notice = &kept.notice;
+                let subject = Subject {
+                    id: notice.process,
+                    name: notice.name.clone(),
+                    namespace: notice.namespace.clone(),
+                    instance: notice.instance,
+                };
+                if !subject.is_wanted(targets) {
+                    return None;
+                }
+                let last: Vec<String> =
+                    kept.last_line.iter().map(|line| line.to_string()).collect();
+                let text = process_event(&subject, &notice.kind, &last)?;
+                let mut event: Value = serde_json::from_str(&text).ok()?;
+                event["timestamp"] = timestamp(kept.at).into();
+                Some(event)
+            })
+            .collect();
+        data("events", &json!({"events": events}))
+    }
+
+    pub(super) fn environment(&mut self, client: ConnId, target: &Target, reveal: bool) -> Answer {
+        if reveal && !self.is_owner(client) {
+            return Answer::Error(owner_only("--reveal"));
+        }
+        let id = match self.find(target) {
+            Ok(ids) => ids.first().copied(),
+            Err(error) => return Answer::Error(error),
+        };
+        let Some(process) = id.and_then(|id| self.supervisor.process(id)) else {
+            return Answer::Error(self.not_found(target));
+        };
+        let env = answers::environment_of(process.spec(), reveal);
+        data("environment", &json!({"process": process.spec().name, "env": env}))
+    }
+
+    pub(super) fn pm2_list(&mut self, client: ConnId, reveal: bool) -> Answer {
+        if reveal && !self.is_owner(client) {
+            return Answer::Error(owner_only("--reveal"));
+        }
+        let ids: Vec<ProcId> = self.supervisor.processes().map(Process::id).collect();
+        for &id in &ids {
+            self.prepare_log_names(id);
+        }
+        let list: Vec<Value> = ids
+            .iter()
+            .filter_map(|id| {
+                let (process, entry) = (self.supervisor.process(*id)?, self.entries.get(id)?);
+                let env = answers::environment_of(process.spec(), reveal);
+                let memory = process.pid().and_then(proc::resident).unwrap_or(0);
+                Some(pm2_record::record(process, memory, env, &entry.pm2_files()))
+            })
+            .collect();
+        data("pm2_list", &json!({"list": list}))
+    }
+
+    pub(super) fn about(&self) -> Answer {
+        let mut problems = Vec::new();
+        if let Some(why) = &self.saving.failure {
+            problems.push(json!({"code": "state", "message": format!("cannot save state: {why}")}));
+        }
+        if !self.live.outlives_us() {
+            problems.push(json!({"code": "live-table",
+                "message": "no live table: programs cannot be adopted after a crash"}));
+        }
+        let used = fds::open_descriptors();
+        let limit = limits::nofile();
+        data(
+            "daemon",
+            &json!({
+                "version": env!("CARGO_PKG_VERSION"), "pid": process::own_pid(),
+                "keeper_pid": null, "boot": self.ids.boot(),
+                "uptime": millis(
+                    self.now.mono.since(self.started.mono)),
+                "home": self.paths.state,
+                "paths": {
+                    "state": self.paths.state, "socket": self.paths.socket,
+                    "logs": self.paths.logs, "log": self.paths.own_log(),
+                    "config": self.paths.config, "runtime": self.paths.runtime,
+                },
+                "cgroup": null,
+                "limits": {"descriptors": limit, "descriptors_used": used,
+                           "connections": self.settings.max_connections},
+                "processes": self.supervisor.processes().count(),
+                "problems": problems,
+            }),
+        )
+    }
+
+    pub(super) fn export(&self, targets: Option<&[Target]>) -> Answer {
+        let ids = match self.find_all(targets) {
+            Ok(ids) => ids,
+            Err(error) => return Answer::Error(error),
+        };
+        let mut names = std::collections::BTreeSet::new();
+        let definitions: Vec<Value> = ids
+            .into_iter()
+            .filter_map(|id| self.supervisor.process(id))
+            .filter(|process| names.insert(process.spec().name.clone()))
+            .map(|process| {
+                let mut fields = definition(process.spec());
+                let secret: Vec<String> = match fields.get_mut("env") {
+                    Some(Value::Object(env)) => {
+                        let spec = process.spec();
+                        let secret: Vec<String> = env
+                            .iter()
+                            .filter(|(name, value)| {
+                                let value = value.as_str().unwrap_or_default();
+                                secrets::mask(name, value, &spec.secret_env) != value
+                            })
+                            .map(|(name, _)| name.clone())
+                            .collect();
+                        env.retain(|name, _| !secret.contains(name));
+                        secret
+                    }
+                    Some(_) | None => Vec::new(),
+                };
+                json!({"definition": fields, "left_out": secret})
+            })
+            .collect();
+        let left_out: Vec<&Value> = definitions.iter().map(|one| &one["left_out"]).collect();
+        let plain: Vec<&Value> = definitions.iter().map(|one| &one["definition"]).collect();
+        data("definitions", &json!({"definitions": plain, "left_out": left_out}))
+    }
+}

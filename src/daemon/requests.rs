@@ -1,0 +1,409 @@
+//! What clients ask, turned into requests to the supervisor or answered from what is known.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::base::{ProcId, Time};
+use crate::config::resolve::{self, Dialect, Origin};
+use crate::config::suggest;
+use crate::daemon::key::ConnId;
+use crate::daemon::log_requests::LogWork;
+use crate::daemon::{Daemon, Ending, answers};
+use crate::proto::buffer::Class;
+use crate::proto::control::{Hello, PROTOCOL, hello_data};
+use crate::proto::messages::error::{Code, ErrorReply};
+use crate::proto::messages::request::{Ask, Command, EnvWish, Verb};
+use crate::proto::messages::session::Answer;
+use crate::supervisor::spec::{AppSpec, Environment};
+use crate::supervisor::vocabulary::{
+    Action, EnvChange, Existing, Input, Options, Patience, Request, Target, Until,
+};
+use crate::supervisor::{Goal, Process};
+use crate::sys::process;
+
+/// The longest that one request may take, unless the client gives a limit of its own.
+pub const REQUEST_LIMIT: Duration = Duration::from_secs(120);
+
+/// A request that the supervisor has not answered yet.
+#[derive(Debug)]
+pub enum Pending {
+    /// The daemon itself asked for its end.
+    Stop,
+    Command {
+        client: ConnId,
+        tag: u64,
+        action: String,
+        label: String,
+        started: Time,
+        warnings: Vec<String>,
+    },
+    Wait {
+        client: ConnId,
+        tag: u64,
+        until: Until,
+    },
+    /// Names to be deleted after the new apps have been taken over.
+    Apply {
+        client: ConnId,
+        tag: u64,
+        steps: Value,
+        prune: Vec<Target>,
+        results: Vec<Value>,
+    },
+    Resurrect {
+        client: ConnId,
+        tag: u64,
+    },
+    Shutdown {
+        client: ConnId,
+        tag: u64,
+    },
+    /// The daemon itself entered apps.
+    Nobody,
+}
+
+impl Daemon {
+    /// Begins to answer one request of a client.
+    pub(super) fn ask(&mut self, client: ConnId, tag: u64, ask: Ask) {
+        let answer = match ask {
+            Ask::Ping => Some(data("pong", &json!({}))),
+            Ask::Protocol(version) => Some(self.hello(client, version)),
+            Ask::Subscribe { events, processes, backlog } => {
+                self.subscribe(client, tag, &events, processes.as_deref(), backlog);
+                None
+            }
+            Ask::Unsubscribe { events } => {
+                let answer = self
+                    .connections
+                    .get_mut(client)
+                    .map(|found| found.control.session.unsubscribe(events.as_deref()));
+                self.recount_watchers();
+                answer
+            }
+            Ask::Command(command) => self.command(client, tag, *command),
+            Ask::GetInfo { processes, brief } => Some(self.info(processes.as_deref(), brief)),
+            Ask::GetLogs(query) => Some(self.log_lines(&query)),
+            Ask::GetEvents { processes, since } => Some(self.events(processes.as_deref(), since)),
+            Ask::GetEnv { process, reveal } => Some(self.environment(client, &process, reveal)),
+            Ask::GetPm2List { reveal } => Some(self.pm2_list(client, reveal)),
+            Ask::GetDaemon => Some(self.about()),
+            Ask::Export { processes } => Some(self.export(processes.as_deref())),
+            Ask::Flush(targets) => Some(self.on_logs(targets, LogWork::Flush)),
+            Ask::Rotate(targets) => Some(self.on_logs(targets, LogWork::Rotate)),
+            Ask::ReloadLogs(targets) => Some(self.on_logs(targets, LogWork::Reopen)),
+            Ask::SendLine { process, line } => Some(self.send_line(&process, &line)),
+            Ask::Wait { processes, until, timeout } => {
+                let from = self.reply_to(Pending::Wait { client, tag, until });
+                let request = Request::Wait { targets: processes, until, timeout };
+                self.input(Input::Request { from, request });
+                None
+            }
+            Ask::Apply(apply) => self.apply(client, tag, *apply),
+            Ask::Save => self.save_now(client, tag),
+            Ask::Resurrect => self.resurrect(client, tag),
+            Ask::Shutdown { leave_running } => self.shutdown(client, tag, leave_running),
+        };
+        if let Some(answer) = answer {
+            self.reply(client, tag, &answer);
+        }
+    }
+
+    fn hello(&mut self, client: ConnId, version: u64) -> Answer {
+        if version != PROTOCOL {
+            let text = format!("protocol {version} is not spoken here, only {PROTOCOL}");
+            return Answer::Error(ErrorReply::new(Code::Unsupported, text));
+        }
+        let owner = self.is_owner(client);
+        let home = self.paths.state.to_string_lossy();
+        let hello = Hello { pid: process::own_pid().raw(), home: &home, owner };
+        Answer::Data("hello", hello_data(&hello, &self.ids))
+    }
+
+    pub(super) fn is_owner(&mut self, client: ConnId) -> bool {
+        self.connections.get_mut(client).is_some_and(|found| found.owner)
+    }
+
+    fn subscribe(
+        &mut self,
+        client: ConnId,
+        tag: u64,
+        events: &[String],
+        processes: Option<&[Target]>,
+        backlog: usize,
+    ) {
+        let Some(found) = self.connections.get_mut(client) else { return };
+        let answer = found.control.session.subscribe(events, processes);
+        let subscriptions = found.control.session.subscriptions().clone();
+        let fine = matches!(answer, Answer::Data(..));
+        self.reply(client, tag, &answer);
+        if !fine {
+            return;
+        }
+        let mut first = self.snapshots(&subscriptions);
+        if let Some(filter) = subscriptions.filter("log_message").filter(|_| backlog > 0) {
+            first.extend(self.backlog(filter, backlog));
+        }
+        let Some(found) = self.connections.get_mut(client) else { return };
+        for news in first {
+            let _ = found.control.out.push(news.line(&self.ids), Class::Reply);
+        }
+        self.recount_watchers();
+    }
+
+    fn command(&mut self, client: ConnId, tag: u64, command: Command) -> Option<Answer> {
+        let label = match command.targets.as_slice() {
+            [one] => one.to_string(),
+            [] => String::new(),
+            several => format!("{} targets", several.len()),
+        };
+        let timeout = command.timeout.or(match command.wait {
+            Patience::None => None,
+            Patience::Online | Patience::Stable => Some(REQUEST_LIMIT),
+        });
+        let options = Options { wait: command.wait, parallel: command.parallel, timeout };
+        let mut warnings = Vec::new();
+        let request = match self.request(command, options, &mut warnings) {
+            Ok(request) => request,
+            Err(error) => return Some(Answer::Error(error)),
+        };
+        let (action, request) = request;
+        let started = self.now.mono;
+        let pending = Pending::Command { client, tag, action, label, started, warnings };
+        let from = self.reply_to(pending);
+        self.input(Input::Request { from, request });
+        None
+    }
+
+    fn request(
+        &mut self,
+        command: Command,
+        options: Options,
+        warnings: &mut Vec<String>,
+    ) -> Result<(String, Request), ErrorReply> {
+        let Command { action, verb, targets, .. } = command;
+        let acting = match verb {
+            Verb::Create { configs, environment, replace, force, source } => {
+                let inherited = self.shared_environment(environment)?;
+                let apps = self.resolve(&configs, &inherited, source.as_deref(), warnings)?;
+                let existing = match (replace, force) {
+                    (true, _) => Existing::Replace,
+                    (false, true) => Existing::Rename,
+                    (false, false) => Existing::Refuse,
+                };
+                return Ok((action, Request::Create { apps, existing, options }));
+            }
+            Verb::Start => Action::Start,
+            Verb::Stop { kill_timeout } => Action::Stop { kill_timeout },
+            Verb::Restart { change, kill_timeout } => {
+                Action::Restart { change: self.change(change)?, kill_timeout }
+            }
+            Verb::Reload { change } => Action::Reload { change: self.change(change)? },
+            Verb::Delete { purge_logs } => {
+                if purge_logs {
+                    let ids = targets.iter().flat_map(|target| self.supervisor.resolve(target));
+                    self.purges.extend(ids);
+                }
+                Action::Delete
+            }
+            Verb::Signal(signal) => Action::Signal(signal),
+            Verb::Reset => Action::Reset,
+            Verb::Scale(scale) => Action::Scale(scale),
+        };
+        Ok((action, Request::Command { action: acting, targets, options }))
+    }
+
+    fn change(&mut self, wish: EnvWish) -> Result<Option<EnvChange>, ErrorReply> {
+        if wish == EnvWish::default() {
+            return Ok(None);
+        }
+        let inherited = match wish.environment {
+            Some(variables) => Some(self.shared_environment(Some(variables))?),
+            None => None,
+        };
+        let env = variables(wish.env.unwrap_or_default())?;
+        Ok(Some(EnvChange { inherited, env }))
+    }
+
+    /// The caller's environment, shared with processes that have the same.
+    pub(super) fn shared_environment(
+        &self,
+        variables_given: Option<Map<String, Value>>,
+    ) -> Result<Rc<Environment>, ErrorReply> {
+        let given: Environment = match variables_given {
+            Some(given) => variables(given)?.into_iter().collect(),
+            None => return Ok(self.base_environment.clone()),
+        };
+        let known = self.supervisor.processes().map(|process| &process.spec().inherited);
+        Ok(known
+            .into_iter()
+            .find(|known| ***known == given)
+            .cloned()
+            .unwrap_or_else(|| given.into()))
+    }
+
+    pub(super) fn resolve(
+        &self,
+        configs: &[Map<String, Value>],
+        inherited: &Rc<Environment>,
+        source: Option<&str>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Rc<AppSpec>>, ErrorReply> {
+        let origin = Origin {
+            dialect: Dialect::Client,
+            dir: &self.paths.state,
+            environment: inherited,
+            profile: None,
+            source: source.map(std::path::Path::new),
+            file: None,
+            strict: false,
+            defaults: &self.settings.defaults(),
+        };
+        let document = Value::Array(configs.iter().cloned().map(Value::Object).collect());
+        let resolved = resolve::apps(&document, &origin);
+        warnings.extend(resolved.warnings.iter().map(ToString::to_string));
+        match resolved.problems.first() {
+            None => Ok(resolved.apps.into_iter().map(Rc::new).collect()),
+            Some(problem) => Err(answers::problem(problem)),
+        }
+    }
+
+    pub(super) fn find(&self, target: &Target) -> Result<Vec<ProcId>, ErrorReply> {
+        let found = self.supervisor.resolve(target);
+        if found.is_empty() { Err(self.not_found(target)) } else { Ok(found) }
+    }
+
+    /// The processes meant; `None`: all.
+    pub(super) fn find_all(&self, targets: Option<&[Target]>) -> Result<Vec<ProcId>, ErrorReply> {
+        let Some(targets) = targets else {
+            return Ok(self.supervisor.processes().map(Process::id).collect());
+        };
+        let mut ids = Vec::new();
+        for target in targets {
+            ids.extend(match target {
+                Target::All => self.supervisor.resolve(target),
+                Target::Id(_) | Target::Name(_) | Target::Instance(..) => self.find(target)?,
+            });
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    /// "no process named 'wbe'", with the nearest name there is.
+    pub(super) fn not_found(&self, target: &Target) -> ErrorReply {
+        let text = target.to_string();
+        let names = self.supervisor.processes().map(|process| process.spec().name.as_str());
+        let error = match target {
+            Target::Id(id) => format!("no process with id {id}"),
+            Target::All | Target::Name(_) | Target::Instance(..) => {
+                format!("no process named '{text}'")
+            }
+        };
+        let error = ErrorReply::new(Code::ProcessNotFound, error).with("process", text.as_str());
+        match suggest::nearest(&text, names) {
+            Some(name) => error
+                .with("suggestion", name)
+                .with("hint", format!("did you mean '{name}'? (pmd ls)")),
+            None => error,
+        }
+    }
+
+    fn save_now(&mut self, client: ConnId, tag: u64) -> Option<Answer> {
+        if !self.saving.enabled {
+            let text = "this daemon keeps its state in memory only";
+            return Some(Answer::Error(ErrorReply::new(Code::OperationFailed, text)));
+        }
+        self.saving.mark(self.now.mono);
+        self.saving.wait(client, tag);
+        None
+    }
+
+    /// Answers the `save` requests that waited for this save.
+    pub(super) fn saves_answered(&mut self, ticket: u64) {
+        let count = self.supervisor.processes().count();
+        for (client, tag) in self.saving.waiting_for(ticket) {
+            let answer = match &self.saving.failure {
+                None => data("done", &json!({"processes": count})),
+                Some(why) => Answer::Error(
+                    ErrorReply::new(Code::OperationFailed, format!("cannot save state: {why}"))
+                        .with("why", "the state saved before stays whole"),
+                ),
+            };
+            self.reply(client, tag, &answer);
+        }
+    }
+
+    fn resurrect(&mut self, client: ConnId, tag: u64) -> Option<Answer> {
+        let targets: Vec<Target> = self
+            .supervisor
+            .processes()
+            .filter(|process| process.goal() == Goal::Up && process.child().is_none())
+            .map(|process| Target::Id(process.id()))
+            .collect();
+        if targets.is_empty() {
+            let count = self.supervisor.processes().count();
+            return Some(data("done", &json!({"processes": count, "results": []})));
+        }
+        let from = self.reply_to(Pending::Resurrect { client, tag });
+        let options = Options { timeout: Some(REQUEST_LIMIT), ..Options::default() };
+        let request = Request::Command { action: Action::Start, targets, options };
+        self.input(Input::Request { from, request });
+        None
+    }
+
+    fn shutdown(&mut self, client: ConnId, tag: u64, leave_running: bool) -> Option<Answer> {
+        if !self.is_owner(client) {
+            return Some(Answer::Error(owner_only("ending the daemon")));
+        }
+        if self.ending != Ending::No {
+            let text = "the daemon is going down";
+            return Some(Answer::Error(ErrorReply::new(Code::ShuttingDown, text)));
+        }
+        if leave_running {
+            self.own_log.info("leaving, programs stay reason=command");
+            self.reply(client, tag, &data("done", &json!({})));
+            self.leave("command");
+            return None;
+        }
+        self.own_log.info("stopping everything reason=command");
+        self.ending = Ending::Stopping;
+        let from = self.reply_to(Pending::Shutdown { client, tag });
+        self.input(Input::Request { from, request: Request::Shutdown });
+        None
+    }
+}
+
+/// An answer from a JSON value.
+pub fn data(kind: &'static str, value: &Value) -> Answer {
+    Answer::Data(kind, value.to_string())
+}
+
+/// The refusal of what only the daemon's own user and root may do.
+pub fn owner_only(what: &str) -> ErrorReply {
+    let text = format!("{what} is for the daemon's own user and root");
+    ErrorReply::new(Code::PermissionDenied, text)
+}
+
+/// Variables as JSON: strings, numbers and booleans.
+fn variables(given: Map<String, Value>) -> Result<Vec<(String, String)>, ErrorReply> {
+    given
+        .into_iter()
+        .map(|(name, value)| {
+            let text = match value {
+                Value::String(text) => text,
+                Value::Number(_) | Value::Bool(_) => value.to_string(),
+                Value::Null | Value::Array(_) | Value::Object(_) => {
+                    let text = format!("variable '{name}' must be a string");
+                    return Err(ErrorReply::argument("env", text));
+                }
+            };
+            if name.is_empty() || name.contains(['=', '\0']) || text.contains('\0') {
+                let text = format!("'{}' is no variable", name.escape_debug());
+                return Err(ErrorReply::argument("env", text));
+            }
+            Ok((name, text))
+        })
+        .collect()
+}

@@ -1,0 +1,260 @@
+//! Bytes not yet understood ([`Inbox`]) and bytes not yet sent ([`Outbox`]).
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+use std::rc::Rc;
+
+/// One encoded message, shared by every connection it goes to.
+pub type Frame = Rc<[u8]>;
+
+/// More than the limit; nothing was taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Overflow;
+
+/// Received and not yet understood, at most `limit` bytes.
+#[derive(Debug)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    start: usize,
+    /// Up to here the pending bytes are known to hold no line end.
+    scanned: usize,
+    limit: usize,
+}
+
+impl Inbox {
+    /// `limit` in bytes. Nothing is allocated before something arrives.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { bytes: Vec::new(), start: 0, scanned: 0, limit }
+    }
+
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    /// Appends what was received.
+    ///
+    /// # Errors
+    ///
+    /// [`Overflow`] if more than the limit would be pending: the peer sends a message that is too
+    /// long and is to be told so and closed.
+    pub fn extend(&mut self, more: &[u8]) -> Result<(), Overflow> {
+        if self.pending().len() + more.len() > self.limit {
+            return Err(Overflow);
+        }
+        if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.scanned -= self.start;
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(more);
+        Ok(())
+    }
+
+    /// Takes the next whole line out, without its `\n` (and a `\r` before it).
+    pub fn take_line(&mut self) -> Option<Vec<u8>> {
+        let from = self.scanned.max(self.start);
+        let Some(at) = self.bytes.get(from..)?.iter().position(|&byte| byte == b'\n') else {
+            self.scanned = self.bytes.len();
+            return None;
+        };
+        let end = from + at;
+        let line = self.bytes.get(self.start..end).unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
+        self.start = end + 1;
+        self.scanned = self.start;
+        if self.start == self.bytes.len() {
+            // An idle client costs no buffer.
+            *self = Self::new(self.limit);
+        }
+        Some(line)
+    }
+}
+
+/// How many frames one vectored write carries at most.
+const BATCH: usize = 64;
+
+/// Queued for one peer.
+///
+/// Replies and events have a budget each, in bytes: an event that does not fit is refused (the
+/// caller counts it and reports the gap), a reply that does not fit ends the connection.
+#[derive(Debug)]
+pub struct Outbox {
+    frames: VecDeque<(Frame, Class)>,
+    /// Bytes of the first frame that are sent.
+    sent: usize,
+    queued: [usize; 2],
+    limits: [usize; 2],
+}
+
+/// What a frame is, for its budget.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Class {
+    Reply,
+    Event,
+}
+
+impl Class {
+    fn index(self) -> usize {
+        match self {
+            Self::Reply => 0,
+            Self::Event => 1,
+        }
+    }
+}
+
+impl Outbox {
+    /// Limits in bytes.
+    #[must_use]
+    pub fn new(replies: usize, events: usize) -> Self {
+        Self { frames: VecDeque::new(), sent: 0, queued: [0, 0], limits: [replies, events] }
+    }
+
+    /// Queues a frame for the peer; it counts until it is sent whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Overflow`] if the budget of its class would be passed; the frame is not queued. A single
+    /// frame is always taken when nothing of its class waits.
+    pub fn push(&mut self, frame: Frame, class: Class) -> Result<(), Overflow> {
+        let queued = &mut self.queued[class.index()];
+        if *queued > 0 && *queued + frame.len() > self.limits[class.index()] {
+            return Err(Overflow);
+        }
+        *queued += frame.len();
+        self.frames.push_back((frame, class));
+        Ok(())
+    }
+
+    /// Bytes of events that wait.
+    #[must_use]
+    pub fn queued_events(&self) -> usize {
+        self.queued[Class::Event.index()]
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Sends until the peer takes no more or nothing is left; returns the number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the peer's `write`, `WouldBlock` excepted: that is a short count.
+    pub fn send(&mut self, to: &mut impl Write) -> io::Result<usize> {
+        let mut total = 0;
+        while !self.frames.is_empty() {
+            let mut slices = [IoSlice::new(&[]); BATCH];
+            let mut count = 0;
+            for (slot, (frame, _)) in slices.iter_mut().zip(&self.frames) {
+                let from = if count == 0 { self.sent } else { 0 };
+                *slot = IoSlice::new(frame.get(from..).unwrap_or_default());
+                count += 1;
+            }
+            let written = match to.write_vectored(slices.get(..count).unwrap_or_default()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(total),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            total += written;
+            self.advance(written);
+        }
+        Ok(total)
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some((frame, class)) = self.frames.front() {
+            let left = frame.len() - self.sent;
+            if written < left {
+                self.sent += written;
+                return;
+            }
+            written -= left;
+            self.queued[class.index()] -= frame.len();
+            self.sent = 0;
+            self.frames.pop_front();
+        }
+        self.frames = VecDeque::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_out_the_same_however_the_bytes_are_cut() {
+        let text = b"{\"a\":1}\r\n\n{}\nrest";
+        for cut in 0..text.len() {
+            let mut inbox = Inbox::new(64);
+            let mut lines = vec![];
+            for part in [&text[..cut], &text[cut..]] {
+                inbox.extend(part).unwrap();
+                while let Some(line) = inbox.take_line() {
+                    lines.push(line);
+                }
+            }
+            assert_eq!(lines, [b"{\"a\":1}".to_vec(), b"".to_vec(), b"{}".to_vec()], "cut {cut}");
+            assert_eq!(inbox.pending(), b"rest");
+        }
+    }
+
+    #[test]
+    fn an_inbox_refuses_what_passes_its_limit() {
+        let mut inbox = Inbox::new(4);
+        assert_eq!(inbox.extend(b"12345"), Err(Overflow));
+        assert_eq!(inbox.extend(b"1234"), Ok(()));
+        assert_eq!(inbox.extend(b"5"), Err(Overflow));
+    }
+
+    /// Takes `room` bytes in all, a few at a time.
+    struct Narrow {
+        room: usize,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let n = bytes.len().min(3).min(self.room);
+            if n == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.room -= n;
+            self.taken.extend_from_slice(&bytes[..n]);
+            Ok(n)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn frames_arrive_whole_and_in_order_through_a_narrow_peer() {
+        let mut outbox = Outbox::new(100, 100);
+        for text in ["hello ", "wide ", "world"] {
+            outbox.push(Rc::from(text.as_bytes()), Class::Reply).unwrap();
+        }
+        let mut peer = Narrow { room: 0, taken: vec![] };
+        while !outbox.is_empty() {
+            peer.room += 4;
+            outbox.send(&mut peer).unwrap();
+        }
+        assert_eq!(peer.taken, b"hello wide world");
+        assert_eq!(outbox.queued, [0, 0]);
+    }
+
+    #[test]
+    fn each_class_has_its_own_budget() {
+        let mut outbox = Outbox::new(10, 5);
+        let frame = |n: usize| -> Frame { Rc::from(vec![0; n]) };
+        assert_eq!(outbox.push(frame(5), Class::Event), Ok(()));
+        assert_eq!(outbox.push(frame(1), Class::Event), Err(Overflow));
+        assert_eq!(outbox.push(frame(10), Class::Reply), Ok(()));
+        assert_eq!(outbox.push(frame(1), Class::Reply), Err(Overflow));
+        assert_eq!(outbox.queued_events(), 5);
+    }
+}

@@ -1,0 +1,181 @@
+//! Processes as answers show them: `process_info` and results of commands.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::base::{Now, Pid, ProcId, Signal, WallTime};
+use crate::proto::messages::error::ErrorReply;
+use crate::proto::messages::event::millis;
+use crate::proto::messages::stamp::timestamp;
+use crate::supervisor::{ExitReason, Process};
+
+/// What the daemon knows about a process and the supervisor does not.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Facts {
+    /// Files its output goes to; absent where it goes nowhere.
+    pub logs: LogPaths,
+    /// Log bytes dropped because the disk was full.
+    pub log_dropped: u64,
+    /// Whether the configuration file changed since the definition was taken from it.
+    pub source_changed: bool,
+    /// Why it is errored, as a sentence.
+    pub error: Option<String>,
+    /// The effective configuration, secrets masked.
+    pub config: Map<String, Value>,
+    /// Last lines of stderr, newest last.
+    pub last_output: Vec<String>,
+}
+
+/// Files of a process's output.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LogPaths {
+    pub out: Option<String>,
+    pub error: Option<String>,
+}
+
+/// One entry of `process_info`.
+#[derive(Debug, Serialize)]
+pub struct Entry<'a> {
+    id: ProcId,
+    name: &'a str,
+    namespace: &'a str,
+    instance: u32,
+    status: &'static str,
+    /// PM2's word tells apart what `status` does not: `waiting restart`.
+    waiting: bool,
+    pid: Option<Pid>,
+    port: Option<u16>,
+    uptime: u64,
+    restarts: u32,
+    unstable_restarts: u32,
+    max_restarts: u32,
+    ready: bool,
+    exit_code: Option<u8>,
+    signal: Option<Signal>,
+    retry_at: Option<String>,
+    retry_in: Option<u64>,
+    created_at: String,
+    started_at: Option<String>,
+    /// A job: `done` when its last run ended with 0.
+    once: bool,
+    user: Option<&'a str>,
+    health: Option<&'static str>,
+    error: Option<String>,
+    #[serde(flatten)]
+    details: Option<Details<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Details<'a> {
+    last_exits: Vec<LastExit>,
+    logs: LogPaths,
+    log_dropped: u64,
+    last_output: Vec<String>,
+    source: Option<&'a std::path::Path>,
+    source_changed: bool,
+    config: Map<String, Value>,
+}
+
+#[derive(Debug, Serialize)]
+struct LastExit {
+    at: String,
+    exit_code: Option<u8>,
+    signal: Option<Signal>,
+    uptime: u64,
+    reason: &'static str,
+}
+
+impl<'a> Entry<'a> {
+    /// What a list needs.
+    #[must_use]
+    pub fn brief(process: &'a Process, now: Now, error: Option<String>) -> Self {
+        let spec = process.spec();
+        let status = process.status();
+        let started = process.started();
+        let last = process.last_exit();
+        let retry_in = process.retry_at().map(|at| at.since(now.mono));
+        Self {
+            id: process.id(),
+            name: &spec.name,
+            namespace: &spec.namespace,
+            instance: process.instance(),
+            status: status.name(),
+            waiting: process.retry_at().is_some(),
+            pid: process.pid(),
+            port: None,
+            uptime: millis(process.uptime(now.mono)),
+            restarts: process.restarts(),
+            unstable_restarts: process.unstable_restarts(),
+            max_restarts: spec.max_restarts,
+            ready: process.is_ready(),
+            exit_code: last.and_then(|exit| exit.status.code()),
+            signal: last.and_then(|exit| exit.status.signal()),
+            retry_at: retry_in.map(|pause| timestamp(later(now.wall, pause))),
+            retry_in: retry_in.map(millis),
+            created_at: timestamp(process.created_at()),
+            started_at: started.map(|at| timestamp(at.wall)),
+            once: spec.restart == crate::supervisor::spec::Restart::Once,
+            user: spec.user.as_deref(),
+            health: None,
+            error,
+            details: None,
+        }
+    }
+
+    /// Everything.
+    #[must_use]
+    pub fn full(process: &'a Process, now: Now, facts: Facts) -> Self {
+        let last_exits = process
+            .exits()
+            .iter()
+            .map(|exit| LastExit {
+                at: timestamp(exit.at),
+                exit_code: exit.status.code(),
+                signal: exit.status.signal(),
+                uptime: millis(exit.uptime),
+                reason: match exit.reason {
+                    ExitReason::Crash | ExitReason::Finished => "exit",
+                    ExitReason::Stop | ExitReason::Restart => "command",
+                    ExitReason::Reload => "reload",
+                },
+            })
+            .collect();
+        let details = Details {
+            last_exits,
+            logs: facts.logs,
+            log_dropped: facts.log_dropped,
+            last_output: facts.last_output,
+            source: process.spec().source.as_deref(),
+            source_changed: facts.source_changed,
+            config: facts.config,
+        };
+        Self { details: Some(details), ..Self::brief(process, now, facts.error) }
+    }
+}
+
+fn later(wall: WallTime, pause: Duration) -> WallTime {
+    WallTime(wall.0.saturating_add(millis(pause)))
+}
+
+/// One entry of `command_result.results`.
+#[derive(Debug, Serialize)]
+pub struct ResultEntry {
+    pub id: Option<ProcId>,
+    pub name: String,
+    pub instance: u32,
+    pub ok: bool,
+    pub changed: bool,
+    pub status: &'static str,
+    pub ready: bool,
+    pub pid: Option<Pid>,
+    pub was_pid: Option<Pid>,
+    pub killed: bool,
+    pub exit_code: Option<u8>,
+    pub signal: Option<Signal>,
+    pub took: u64,
+    pub restarted_instead: bool,
+    pub port: Option<u16>,
+    pub error: Option<ErrorReply>,
+}

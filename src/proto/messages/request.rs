@@ -1,0 +1,617 @@
+//! What a client asks: one JSON object to one [`Ask`].
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::base::{Signal, Stream, WallTime};
+use crate::proto::messages::error::{Code, ErrorReply};
+use crate::proto::messages::stamp::parse_timestamp;
+use crate::supervisor::vocabulary::{Patience, Scale, Target, Until};
+
+/// A request's `id` as the client wrote it; echoed in `reply_to` with its type.
+pub type RequestId = Value;
+
+/// Bytes of a request's `id`.
+pub const MAX_ID: usize = 128;
+/// Items of `processes`, `configs` excepted.
+pub const MAX_TARGETS: usize = 4096;
+/// Items of `events`.
+pub const MAX_EVENTS: usize = 32;
+/// Lines that `get_logs` and `backlog` give of each process.
+pub const MAX_LINES: usize = 10_000;
+/// Depth of nesting.
+pub const MAX_DEPTH: usize = 64;
+
+/// One message of a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    pub id: Option<RequestId>,
+    /// The `type`, for error replies.
+    pub kind: String,
+    pub ask: Result<Ask, ErrorReply>,
+}
+
+/// What may be asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    Ping,
+    /// Speak protocol version `0`.
+    Protocol(u64),
+    Subscribe {
+        events: Vec<String>,
+        processes: Option<Vec<Target>>,
+        backlog: usize,
+    },
+    Unsubscribe {
+        events: Option<Vec<String>>,
+    },
+    Command(Box<Command>),
+    GetInfo {
+        processes: Option<Vec<Target>>,
+        /// Without `config`, `last_exits` and `logs`: what a list needs.
+        brief: bool,
+    },
+    GetLogs(LogQuery),
+    GetEvents {
+        processes: Option<Vec<Target>>,
+        since: Option<WallTime>,
+    },
+    GetEnv {
+        process: Target,
+        reveal: bool,
+    },
+    GetPm2List {
+        reveal: bool,
+    },
+    GetDaemon,
+    Export {
+        processes: Option<Vec<Target>>,
+    },
+    Flush(Option<Vec<Target>>),
+    Rotate(Option<Vec<Target>>),
+    ReloadLogs(Option<Vec<Target>>),
+    SendLine {
+        process: Target,
+        line: String,
+    },
+    Wait {
+        processes: Vec<Target>,
+        until: Until,
+        timeout: Option<Duration>,
+    },
+    Apply(Box<Apply>),
+    Save,
+    Resurrect,
+    Shutdown {
+        leave_running: bool,
+    },
+}
+
+/// The `command` request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// The word, echoed in the reply.
+    pub action: String,
+    pub verb: Verb,
+    pub targets: Vec<Target>,
+    pub wait: Patience,
+    pub parallel: Option<usize>,
+    pub timeout: Option<Duration>,
+}
+
+/// What a `command` does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verb {
+    /// With `config` or `configs`.
+    Create {
+        configs: Vec<Map<String, Value>>,
+        environment: Option<Map<String, Value>>,
+        replace: bool,
+        force: bool,
+        source: Option<String>,
+    },
+    Start,
+    Stop {
+        kill_timeout: Option<Duration>,
+    },
+    Restart {
+        change: EnvWish,
+        kill_timeout: Option<Duration>,
+    },
+    Reload {
+        change: EnvWish,
+    },
+    Delete {
+        purge_logs: bool,
+    },
+    Signal(Signal),
+    Reset,
+    Scale(Scale),
+}
+
+/// What a restart is to change about the environment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EnvWish {
+    /// Replaces what was inherited.
+    pub environment: Option<Map<String, Value>>,
+    pub env: Option<Map<String, Value>>,
+}
+
+/// The `get_logs` request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogQuery {
+    pub processes: Option<Vec<Target>>,
+    pub lines: usize,
+    pub stream: Option<Stream>,
+    pub since: Option<WallTime>,
+    pub until: Option<WallTime>,
+    pub grep: Option<String>,
+}
+
+/// The `apply` request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Apply {
+    pub configs: Vec<Map<String, Value>>,
+    pub environment: Option<Map<String, Value>>,
+    pub source: Option<String>,
+    pub dry_run: bool,
+    pub prune: bool,
+    pub restart: bool,
+    pub wait: Patience,
+}
+
+/// Understands one message.
+///
+/// # Errors
+///
+/// `INVALID_JSON` for what is no JSON object, `INVALID_MESSAGE` for a bad envelope; what is wrong
+/// inside is in [`Message::ask`], so that the reply can carry the id.
+pub fn parse(text: &[u8]) -> Result<Message, ErrorReply> {
+    if depth(text) > MAX_DEPTH {
+        return Err(ErrorReply::new(Code::InvalidJson, "the message is nested too deeply"));
+    }
+    let value: Value = serde_json::from_slice(text)
+        .map_err(|error| ErrorReply::new(Code::InvalidJson, format!("not JSON: {error}")))?;
+    let Value::Object(mut object) = value else {
+        return Err(ErrorReply::new(Code::InvalidJson, "not a JSON object"));
+    };
+    let id = match object.remove("id") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) if text.len() > MAX_ID => {
+            return Err(ErrorReply::new(
+                Code::InvalidMessage,
+                format!("'id' is longer than {MAX_ID} bytes"),
+            ));
+        }
+        Some(id @ (Value::String(_) | Value::Number(_))) => Some(id),
+        Some(_) => {
+            return Err(ErrorReply::new(Code::InvalidMessage, "'id' is no string or number"));
+        }
+    };
+    let Some(Value::String(kind)) = object.remove("type") else {
+        return Err(ErrorReply::new(Code::InvalidMessage, "'type' is missing or no string"));
+    };
+    let ask = match object.remove("data") {
+        None | Some(Value::Null) => ask(&kind, Fields(Map::new())),
+        Some(Value::Object(data)) => ask(&kind, Fields(data)),
+        Some(_) => Err(ErrorReply::new(Code::InvalidMessage, "'data' is no object")),
+    };
+    Ok(Message { id, kind, ask })
+}
+
+/// How deep objects and arrays are nested in `text`, strings left out.
+fn depth(text: &[u8]) -> usize {
+    let (mut deepest, mut depth, mut in_string, mut escaped) = (0, 0_usize, false, false);
+    for &byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn ask(kind: &str, mut data: Fields) -> Result<Ask, ErrorReply> {
+    Ok(match kind {
+        "ping" => Ask::Ping,
+        "protocol" => Ask::Protocol(data.number("protocol")?.unwrap_or(0)),
+        "subscribe" => {
+            let events = data.strings("events")?.unwrap_or_default();
+            if events.is_empty() || events.len() > MAX_EVENTS {
+                return Err(ErrorReply::argument("events", "'events' needs 1 to 32 names"));
+            }
+            let processes = data.targets("processes")?.filter(|targets| !targets.is_empty());
+            Ask::Subscribe { events, processes, backlog: data.lines("backlog")?.unwrap_or(0) }
+        }
+        "unsubscribe" => {
+            Ask::Unsubscribe { events: data.strings("events")?.filter(|events| !events.is_empty()) }
+        }
+        "command" => Ask::Command(Box::new(command(&mut data)?)),
+        "get_info" => Ask::GetInfo { processes: data.some_targets()?, brief: data.flag("brief")? },
+        "get_logs" => Ask::GetLogs(LogQuery {
+            processes: data.some_targets()?,
+            lines: data.lines("lines")?.unwrap_or(15),
+            stream: data.stream("stream")?,
+            since: data.time("since")?,
+            until: data.time("until")?,
+            grep: data.string("grep")?,
+        }),
+        "get_events" => {
+            Ask::GetEvents { processes: data.some_targets()?, since: data.time("since")? }
+        }
+        "get_env" => Ask::GetEnv { process: data.one_target()?, reveal: data.flag("reveal")? },
+        "get_pm2_list" => Ask::GetPm2List { reveal: data.flag("reveal")? },
+        "get_daemon" => Ask::GetDaemon,
+        "export" => Ask::Export { processes: data.some_targets()? },
+        "flush" => Ask::Flush(data.some_targets()?),
+        "rotate" => Ask::Rotate(data.some_targets()?),
+        "reload_logs" => Ask::ReloadLogs(data.some_targets()?),
+        "send_line" => Ask::SendLine {
+            process: data.one_target()?,
+            line: data
+                .string("line")?
+                .ok_or_else(|| ErrorReply::argument("line", "'line' is missing"))?,
+        },
+        "wait" => {
+            let word = data.string("for")?.unwrap_or_else(|| "online".to_owned());
+            let until = match word.as_str() {
+                "online" => Until::Online,
+                "ready" => Until::Ready,
+                "stopped" => Until::Stopped,
+                "done" => Until::Done,
+                other => {
+                    return Err(ErrorReply::argument(
+                        "for",
+                        format!("'for' must be online, ready, stopped or done, not '{other}'"),
+                    ));
+                }
+            };
+            let processes = data.some_targets()?.unwrap_or_else(|| vec![Target::All]);
+            Ask::Wait { processes, until, timeout: data.millis("timeout")? }
+        }
+        "apply" => Ask::Apply(Box::new(Apply {
+            configs: data.configs()?,
+            environment: data.object("environment")?,
+            source: data.string("source")?,
+            dry_run: data.flag("dry_run")?,
+            prune: data.flag("prune")?,
+            restart: data.flag_or("restart", true)?,
+            wait: data.patience()?,
+        })),
+        "save" => Ask::Save,
+        "resurrect" if data.0.contains_key("from_pm2") => {
+            return Err(ErrorReply::new(
+                Code::Unsupported,
+                "reading a PM2 dump is not supported by this version",
+            ));
+        }
+        "resurrect" => Ask::Resurrect,
+        "shutdown" => Ask::Shutdown { leave_running: data.flag("leave_running")? },
+        other => {
+            return Err(ErrorReply::new(Code::UnknownType, format!("unknown type '{other}'"))
+                .with("type", other));
+        }
+    })
+}
+
+fn command(data: &mut Fields) -> Result<Command, ErrorReply> {
+    let action = data
+        .string("action")?
+        .ok_or_else(|| ErrorReply::argument("action", "'action' is missing"))?;
+    let kill_timeout = data.millis("kill_timeout")?;
+    let verb = match action.as_str() {
+        "start" if data.0.contains_key("config") || data.0.contains_key("configs") => {
+            Verb::Create {
+                configs: data.configs()?,
+                environment: data.object("environment")?,
+                replace: data.flag("replace")?,
+                force: data.flag("force")?,
+                source: data.string("source")?,
+            }
+        }
+        "start" => Verb::Start,
+        "stop" => Verb::Stop { kill_timeout },
+        "restart" => Verb::Restart { change: data.env_wish()?, kill_timeout },
+        "reload" => Verb::Reload { change: data.env_wish()? },
+        "delete" => Verb::Delete { purge_logs: data.flag("purge_logs")? },
+        "signal" => {
+            let word = data
+                .string("signal")?
+                .ok_or_else(|| ErrorReply::argument("signal", "'signal' is missing"))?;
+            Verb::Signal(Signal::parse(&word).ok_or_else(|| {
+                ErrorReply::argument("signal", format!("'{word}' is not a signal"))
+            })?)
+        }
+        "reset" => Verb::Reset,
+        "scale" => Verb::Scale(data.scale()?),
+        other => {
+            return Err(ErrorReply::new(Code::UnknownAction, format!("unknown action '{other}'"))
+                .with("action", other));
+        }
+    };
+    let mut targets = data.some_targets()?.unwrap_or_default();
+    if targets.is_empty() && !matches!(verb, Verb::Create { .. }) {
+        return Err(ErrorReply::argument("process", "'process' is missing"));
+    }
+    targets.dedup();
+    let wait = data.patience()?;
+    let parallel =
+        data.number("parallel")?.and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0);
+    Ok(Command { action, verb, targets, wait, parallel, timeout: data.millis("timeout")? })
+}
+
+/// The `data` of a message; each look-up takes its field out and says what is wrong with it.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn string(&mut self, name: &str) -> Result<Option<String>, ErrorReply> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(ErrorReply::argument(name, format!("'{name}' must be a string"))),
+        }
+    }
+
+    fn flag(&mut self, name: &str) -> Result<bool, ErrorReply> {
+        self.flag_or(name, false)
+    }
+
+    fn flag_or(&mut self, name: &str, default: bool) -> Result<bool, ErrorReply> {
+        match self.take(name) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(flag),
+            Some(_) => Err(ErrorReply::argument(name, format!("'{name}' must be true or false"))),
+        }
+    }
+
+    fn number(&mut self, name: &str) -> Result<Option<u64>, ErrorReply> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(value) => value.as_u64().map(Some).ok_or_else(|| {
+                ErrorReply::argument(name, format!("'{name}' must be a whole number, not negative"))
+            }),
+        }
+    }
+
+    fn lines(&mut self, name: &str) -> Result<Option<usize>, ErrorReply> {
+        Ok(self.number(name)?.map(|n| usize::try_from(n).unwrap_or(MAX_LINES).min(MAX_LINES)))
+    }
+
+    fn millis(&mut self, name: &str) -> Result<Option<Duration>, ErrorReply> {
+        Ok(self.number(name)?.map(Duration::from_millis))
+    }
+
+    fn time(&mut self, name: &str) -> Result<Option<WallTime>, ErrorReply> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => parse_timestamp(&text).map(Some).ok_or_else(|| {
+                ErrorReply::argument(name, format!("'{name}' is not an RFC 3339 time"))
+            }),
+            Some(_) => Err(ErrorReply::argument(name, format!("'{name}' is not a time"))),
+        }
+    }
+
+    fn stream(&mut self, name: &str) -> Result<Option<Stream>, ErrorReply> {
+        match self.string(name)?.as_deref() {
+            None => Ok(None),
+            Some("stdout") => Ok(Some(Stream::Out)),
+            Some("stderr") => Ok(Some(Stream::Err)),
+            Some(_) => {
+                Err(ErrorReply::argument(name, format!("'{name}' must be stdout or stderr")))
+            }
+        }
+    }
+
+    fn strings(&mut self, name: &str) -> Result<Option<Vec<String>>, ErrorReply> {
+        let wrong = || ErrorReply::argument(name, format!("'{name}' must be a list of strings"));
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Array(items)) => items
+                .into_iter()
+                .map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong))
+                .collect::<Result<_, _>>()
+                .map(Some),
+            Some(_) => Err(wrong()),
+        }
+    }
+
+    fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, ErrorReply> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(object)),
+            Some(_) => Err(ErrorReply::argument(name, format!("'{name}' must be an object"))),
+        }
+    }
+
+    fn target(name: &str, value: &Value) -> Result<Target, ErrorReply> {
+        match value {
+            Value::String(text) => Ok(Target::parse(text)),
+            Value::Number(number) => number
+                .as_u64()
+                .map(|id| Target::parse(&id.to_string()))
+                .ok_or_else(|| ErrorReply::argument(name, format!("'{number}' is not an id"))),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+                Err(ErrorReply::argument(name, format!("'{name}' must hold names or ids")))
+            }
+        }
+    }
+
+    fn targets(&mut self, name: &str) -> Result<Option<Vec<Target>>, ErrorReply> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Array(items)) if items.len() <= MAX_TARGETS => items
+                .iter()
+                .map(|item| Self::target(name, item))
+                .collect::<Result<_, _>>()
+                .map(Some),
+            Some(Value::Array(_)) => Err(ErrorReply::argument(
+                name,
+                format!("'{name}' has more than {MAX_TARGETS} items"),
+            )),
+            Some(_) => Err(ErrorReply::argument(name, format!("'{name}' must be a list"))),
+        }
+    }
+
+    /// `processes`, or the single `process`.
+    fn some_targets(&mut self) -> Result<Option<Vec<Target>>, ErrorReply> {
+        if let Some(targets) = self.targets("processes")? {
+            return Ok(Some(targets));
+        }
+        match self.take("process") {
+            None => Ok(None),
+            Some(value) => Ok(Some(vec![Self::target("process", &value)?])),
+        }
+    }
+
+    fn one_target(&mut self) -> Result<Target, ErrorReply> {
+        self.take("process")
+            .ok_or_else(|| ErrorReply::argument("process", "'process' is missing"))
+            .and_then(|value| Self::target("process", &value))
+    }
+
+    fn configs(&mut self) -> Result<Vec<Map<String, Value>>, ErrorReply> {
+        let wrong = || ErrorReply::argument("configs", "'configs' must be a list of objects");
+        if let Some(config) = self.object("config")? {
+            let mut config = config;
+            if let Some(name) = self.0.get("process").filter(|name| name.is_string()) {
+                config.entry("name").or_insert_with(|| name.clone());
+            }
+            return Ok(vec![config]);
+        }
+        match self.take("configs") {
+            Some(Value::Array(items)) => items
+                .into_iter()
+                .map(|item| match item {
+                    Value::Object(object) => Ok(object),
+                    Value::Null
+                    | Value::Bool(_)
+                    | Value::Number(_)
+                    | Value::String(_)
+                    | Value::Array(_) => Err(wrong()),
+                })
+                .collect(),
+            None | Some(_) => Err(wrong()),
+        }
+    }
+
+    fn env_wish(&mut self) -> Result<EnvWish, ErrorReply> {
+        let environment = self.object("environment")?;
+        let update = self.flag("update_env")?;
+        Ok(EnvWish { environment: environment.filter(|_| update), env: self.object("env")? })
+    }
+
+    fn patience(&mut self) -> Result<Patience, ErrorReply> {
+        match self.string("wait")?.as_deref() {
+            None | Some("online") => Ok(Patience::Online),
+            Some("none") => Ok(Patience::None),
+            Some("stable") => Ok(Patience::Stable),
+            Some(_) => Err(ErrorReply::argument("wait", "'wait' must be none, online or stable")),
+        }
+    }
+
+    /// `4`, `"4"`, `"+2"` or `"-1"`.
+    fn scale(&mut self) -> Result<Scale, ErrorReply> {
+        let wrong = || ErrorReply::argument("instances", "'instances' must be N, +N or -N");
+        let text = match self.take("instances") {
+            Some(Value::Number(number)) => number.to_string(),
+            Some(Value::String(text)) => text,
+            None | Some(_) => return Err(wrong()),
+        };
+        let number = |digits: &str| digits.parse().map_err(|_| wrong());
+        Ok(match text.as_bytes().first() {
+            Some(b'+') => Scale::Up(number(text.get(1..).unwrap_or_default())?),
+            Some(b'-') => Scale::Down(number(text.get(1..).unwrap_or_default())?),
+            _ => Scale::To(number(&text)?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ProcId;
+
+    fn ask_of(text: &str) -> Result<Ask, Code> {
+        parse(text.as_bytes()).map_err(|error| error.code)?.ask.map_err(|error| error.code)
+    }
+
+    #[test]
+    fn an_envelope_without_id_or_data_is_enough() {
+        let message = parse(br#"{"type":"ping","timestamp":"x","more":1}"#).unwrap();
+        assert_eq!((message.id, message.ask), (None, Ok(Ask::Ping)));
+    }
+
+    #[test]
+    fn an_id_keeps_its_type() {
+        let id = |text: &str| parse(text.as_bytes()).unwrap().id.unwrap();
+        assert_eq!(id(r#"{"type":"ping","id":7}"#), 7);
+        assert_eq!(id(r#"{"type":"ping","id":"7"}"#), "7");
+    }
+
+    #[test]
+    fn bad_envelopes_are_told_apart() {
+        let long = format!(r#"{{"type":"ping","id":"{}"}}"#, "x".repeat(MAX_ID + 1));
+        let deep = format!("{}{}", "[".repeat(MAX_DEPTH + 1), "]".repeat(MAX_DEPTH + 1));
+        for (text, code) in [
+            ("", Code::InvalidJson),
+            ("[]", Code::InvalidJson),
+            ("{", Code::InvalidJson),
+            (deep.as_str(), Code::InvalidJson),
+            ("{}", Code::InvalidMessage),
+            (r#"{"type":1}"#, Code::InvalidMessage),
+            (r#"{"type":"ping","id":[]}"#, Code::InvalidMessage),
+            (long.as_str(), Code::InvalidMessage),
+            (r#"{"type":"ping","data":[]}"#, Code::InvalidMessage),
+            (r#"{"type":"pong"}"#, Code::UnknownType),
+            (r#"{"type":"command","data":{"action":"dance","process":"a"}}"#, Code::UnknownAction),
+            (r#"{"type":"command","data":{"action":"stop"}}"#, Code::InvalidArgument),
+            (r#"{"type":"subscribe"}"#, Code::InvalidArgument),
+        ] {
+            assert_eq!(ask_of(text), Err(code), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_names_its_targets_by_name_id_or_list() {
+        for (text, targets) in [
+            (r#"{"action":"stop","process":"web"}"#, vec![Target::Name("web".into())]),
+            (r#"{"action":"stop","process":3}"#, vec![Target::Id(ProcId(3))]),
+            (r#"{"action":"stop","process":"all"}"#, vec![Target::All]),
+            (
+                r#"{"action":"stop","processes":["api:1",2]}"#,
+                vec![Target::Instance("api".into(), 1), Target::Id(ProcId(2))],
+            ),
+        ] {
+            let message = format!(r#"{{"type":"command","data":{text}}}"#);
+            match ask_of(&message) {
+                Ok(Ask::Command(command)) => assert_eq!(command.targets, targets, "{text}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn altered_bytes_never_panic() {
+        let text = br#"{"type":"command","data":{"action":"start","configs":[{"name":"a","script":"b"}],"wait":"stable","timeout":5},"id":1}"#;
+        for at in 0..text.len() {
+            for byte in [0, b'"', b'{', b'}', b'[', b'\\', 0xff] {
+                let mut altered = text.to_vec();
+                altered[at] = byte;
+                let _ = parse(&altered);
+            }
+            let _ = parse(&text[..at]);
+        }
+    }
+}

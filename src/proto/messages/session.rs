@@ -1,0 +1,256 @@
+//! What one client wants to hear and is still owed.
+//!
+//! A session knows no socket: it takes the text of whole messages and gives back requests; it takes
+//! answers and publications and puts frames into the client's [`Outbox`].
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::base::WallTime;
+use crate::proto::buffer::{Class, Outbox};
+use crate::proto::messages::error::{Code, ErrorReply};
+use crate::proto::messages::event::{EVENTS, Publication, envelope};
+use crate::proto::messages::request::{self, Ask, RequestId};
+use crate::proto::messages::stamp::{MessageIds, timestamp};
+use crate::supervisor::vocabulary::Target;
+
+/// Requests of one client that are not yet answered.
+pub const MAX_IN_PROGRESS: usize = 64;
+/// Messages in a row that are no JSON objects before the client is given up.
+pub const MAX_NONSENSE: u32 = 20;
+/// A line to a control client, in bytes; a longer reply becomes an error.
+pub const MAX_REPLY: usize = 16 * 1024 * 1024;
+
+/// Why a connection is to be closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hangup {
+    /// The peer broke the rules.
+    Malformed(&'static str),
+    /// The peer does not take its replies.
+    TooSlow,
+}
+
+/// An answer to one request.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// `type` and the `data` object as JSON text.
+    Data(&'static str, String),
+    Error(ErrorReply),
+}
+
+/// What a client subscribed to.
+#[derive(Clone, Debug, Default)]
+pub struct Subscriptions(BTreeMap<&'static str, Option<Vec<Target>>>);
+
+impl Subscriptions {
+    /// Whether this client wants to hear `event` at all.
+    #[must_use]
+    pub fn has(&self, event: &str) -> bool {
+        self.0.contains_key(event)
+    }
+
+    /// The filter for `event`: outer `None`: not subscribed; inner `None`: every process.
+    #[must_use]
+    pub fn filter(&self, event: &str) -> Option<Option<&[Target]>> {
+        self.0.get(event).map(Option::as_deref)
+    }
+}
+
+/// One client.
+#[derive(Debug, Default)]
+pub struct Session {
+    in_progress: BTreeMap<u64, Option<RequestId>>,
+    next_tag: u64,
+    nonsense: u32,
+    subscriptions: Subscriptions,
+    lagging: Option<Lag>,
+}
+
+/// What a slow client missed since when.
+#[derive(Debug)]
+struct Lag {
+    since: WallTime,
+    dropped: BTreeMap<&'static str, u64>,
+}
+
+impl Session {
+    /// Understands one message. Gives the tag and what is asked, or answers by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Hangup`] when the client has sent too much nonsense, or takes no replies.
+    pub fn receive(
+        &mut self,
+        text: &[u8],
+        at: WallTime,
+        ids: &MessageIds,
+        out: &mut Outbox,
+    ) -> Result<Option<(u64, Ask)>, Hangup> {
+        let message = match request::parse(text) {
+            Ok(message) => message,
+            Err(error) => {
+                if error.code == Code::InvalidJson {
+                    self.nonsense += 1;
+                }
+                send(&Answer::Error(error), at, None, ids, out)?;
+                return if self.nonsense >= MAX_NONSENSE {
+                    Err(Hangup::Malformed("too many messages that are no JSON objects"))
+                } else {
+                    Ok(None)
+                };
+            }
+        };
+        self.nonsense = 0;
+        let refuse = match message.ask {
+            Ok(_) if self.in_progress.len() >= MAX_IN_PROGRESS => {
+                ErrorReply::new(Code::RateLimited, "too many requests in progress")
+            }
+            Ok(ask) => {
+                self.next_tag += 1;
+                self.in_progress.insert(self.next_tag, message.id);
+                return Ok(Some((self.next_tag, ask)));
+            }
+            Err(error) => error,
+        };
+        let error = ErrorReply { request: Some(message.kind), ..refuse };
+        send(&Answer::Error(error), at, message.id.as_ref(), ids, out)?;
+        Ok(None)
+    }
+
+    /// Answers the request that carried `tag`; a tag that was answered is ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`Hangup::TooSlow`] if the client's replies do not fit any more.
+    pub fn reply(
+        &mut self,
+        tag: u64,
+        answer: &Answer,
+        at: WallTime,
+        ids: &MessageIds,
+        out: &mut Outbox,
+    ) -> Result<(), Hangup> {
+        match self.in_progress.remove(&tag) {
+            Some(id) => send(answer, at, id.as_ref(), ids, out),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a request is not yet answered.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.in_progress.is_empty()
+    }
+
+    #[must_use]
+    pub fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
+    }
+
+    /// Replaces the entries of the named events; the answer tells the whole state.
+    pub fn subscribe(&mut self, events: &[String], processes: Option<&[Target]>) -> Answer {
+        let every = events.iter().any(|event| event == "all" || event == "*");
+        let known = |name: &'static str| every || events.iter().any(|event| event == name);
+        let unknown: Vec<_> = events
+            .iter()
+            .filter(|event| !EVENTS.contains(&event.as_str()) && *event != "all" && *event != "*")
+            .cloned()
+            .collect();
+        if !EVENTS.into_iter().any(known) {
+            return Answer::Error(
+                ErrorReply::new(Code::UnknownEvent, "no known event in 'events'")
+                    .with("unknown_events", unknown),
+            );
+        }
+        for event in EVENTS.into_iter().filter(|&event| known(event)) {
+            self.subscriptions.0.insert(event, processes.map(<[Target]>::to_vec));
+        }
+        self.subscription_state(unknown)
+    }
+
+    /// Ends the named subscriptions, or all.
+    pub fn unsubscribe(&mut self, events: Option<&[String]>) -> Answer {
+        let every =
+            events.is_none_or(|names| names.iter().any(|name| name == "all" || name == "*"));
+        self.subscriptions.0.retain(|event, _| {
+            !every && events.is_none_or(|names| names.iter().all(|name| name != event))
+        });
+        self.subscription_state(Vec::new())
+    }
+
+    fn subscription_state(&self, unknown: Vec<String>) -> Answer {
+        let events: serde_json::Map<_, _> = self
+            .subscriptions
+            .0
+            .iter()
+            .map(|(event, filter)| {
+                let names = filter
+                    .as_ref()
+                    .map(|targets| targets.iter().map(ToString::to_string).collect::<Vec<_>>());
+                ((*event).to_owned(), json!({"processes": names, "interval": null}))
+            })
+            .collect();
+        let data = json!({"events": events, "unknown_events": unknown, "warnings": []});
+        Answer::Data("subscription", data.to_string())
+    }
+
+    /// Passes on news if this client asked for it. News that does not fit is dropped and counted;
+    /// the gap is reported as `lagged` before the next event that fits.
+    pub fn publish(&mut self, news: &Publication, ids: &MessageIds, out: &mut Outbox) {
+        let wanted = self
+            .subscriptions
+            .filter(news.event)
+            .is_some_and(|filter| news.subject.is_wanted(filter));
+        if !wanted {
+            return;
+        }
+        self.catch_up(news.at, ids, out);
+        if self.lagging.is_some() || out.push(news.line(ids), Class::Event).is_err() {
+            let lag = self
+                .lagging
+                .get_or_insert_with(|| Lag { since: news.at, dropped: BTreeMap::new() });
+            *lag.dropped.entry(news.event).or_default() += 1;
+        }
+    }
+
+    /// Tells a client that was too slow what it missed, once half of its queue is free again.
+    pub fn catch_up(&mut self, at: WallTime, ids: &MessageIds, out: &mut Outbox) {
+        if out.queued_events() > EVENT_QUEUE / 2 {
+            return;
+        }
+        let Some(lag) = self.lagging.take() else { return };
+        let data = json!({
+            "dropped": lag.dropped, "since": timestamp(lag.since),
+            "duration": at.0.saturating_sub(lag.since.0),
+        });
+        let line = envelope("lagged", &data.to_string(), at, None, ids);
+        if out.push(line, Class::Event).is_err() {
+            self.lagging = Some(lag);
+        }
+    }
+}
+
+/// Bytes of events that wait for one client at most.
+pub const EVENT_QUEUE: usize = 1024 * 1024;
+
+fn send(
+    answer: &Answer,
+    at: WallTime,
+    reply_to: Option<&RequestId>,
+    ids: &MessageIds,
+    out: &mut Outbox,
+) -> Result<(), Hangup> {
+    let frame = match answer {
+        Answer::Data(kind, data) if data.len() <= MAX_REPLY - 256 => {
+            envelope(kind, data, at, reply_to, ids)
+        }
+        Answer::Data(..) => {
+            let error = ErrorReply::new(Code::OperationFailed, "the reply is longer than 16 MiB")
+                .with("reason", "too-large");
+            envelope("error", &json!(error).to_string(), at, reply_to, ids)
+        }
+        Answer::Error(error) => envelope("error", &json!(error).to_string(), at, reply_to, ids),
+    };
+    out.push(frame, Class::Reply).map_err(|_| Hangup::TooSlow)
+}
