@@ -190,11 +190,6 @@ pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours.into(), theirs.into()))
 }
 
-/// `/dev/null`, for reading and writing.
-///
-/// # Errors
-///
-/// Those of opening it.
 /// A descriptor that this process was started with, by its number. Becomes close-on-exec.
 ///
 /// # Errors
@@ -222,6 +217,11 @@ pub fn memory_file() -> io::Result<File> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) }.into())
 }
 
+/// `/dev/null`, for reading and writing.
+///
+/// # Errors
+///
+/// Those of opening it.
 pub fn null_device() -> io::Result<OwnedFd> {
     File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from)
 }
