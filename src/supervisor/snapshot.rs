@@ -77,6 +77,12 @@ impl Snapshot {
     pub fn is_empty(&self) -> bool {
         self.processes.is_empty()
     }
+
+    /// Children that are spawned from it get only numbers above `child`. For numbers that were
+    /// given after it was saved: automatic restarts are not.
+    pub fn reserve_children(&mut self, child: ChildId) {
+        self.next_child = self.next_child.max(child.0.saturating_add(1));
+    }
 }
 
 impl Supervisor {
