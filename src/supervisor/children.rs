@@ -22,9 +22,8 @@ impl Children {
         child
     }
 
-    /// A child that has its number already.
+    /// A child that has its number already; see [`Self::reserve`].
     pub(super) fn adopt(&mut self, child: ChildId, seat: Seat) {
-        self.reserve(child);
         self.seats.insert(child, seat);
     }
 

@@ -115,6 +115,9 @@ impl Supervisor {
                     spec.name, spec.instances
                 )));
             }
+            if self.is_leaving(&spec.name) {
+                return Err(Refusal::Invalid(format!("{} is being deleted", spec.name)));
+            }
             if existing == Existing::Refuse {
                 self.is_same(spec)?;
             }
@@ -123,10 +126,11 @@ impl Supervisor {
             |name: &str| new.get(name).copied().or_else(|| self.table.definition(name));
         for spec in &apps {
             for dependency in &spec.depends_on {
-                if definition(&dependency.name).is_none() {
+                let name = &dependency.name;
+                if definition(name).is_none() || self.is_leaving(name) {
                     return Err(Refusal::Invalid(format!(
-                        "{} depends on {}, which does not exist",
-                        spec.name, dependency.name
+                        "{} depends on {name}, which does not exist",
+                        spec.name
                     )));
                 }
             }
@@ -266,6 +270,11 @@ impl Supervisor {
         let mut instances = self.table.instances(name);
         instances.retain(|&(_, id)| self.table.get(id).is_some_and(|it| it.goal() != Goal::Gone));
         instances
+    }
+
+    /// Whether there is an app of this name, but not for long.
+    fn is_leaving(&self, name: &str) -> bool {
+        !self.table.members(name).is_empty() && self.staying(name).is_empty()
     }
 
     /// Those of them that a definition leaves.

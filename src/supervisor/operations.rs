@@ -171,13 +171,14 @@ impl Supervisor {
             Status::Starting | Status::Restarting | Status::Online => true,
             Status::Stopping | Status::Backoff | Status::Stopped | Status::Errored => false,
         };
+        if job.direction() == Some(Goal::Up) && process.is_waiting() {
+            // It may have to wait for something else from now on.
+            self.todo.push_back(Todo::Check { id: process_id, pull_in: true });
+        }
         let resting = process.status() == Status::Stopped && !self.table.has_side(process_id);
         match job {
             Job::Start => {
                 task.changed = !up;
-                if process.is_waiting() {
-                    self.todo.push_back(Todo::Check { id: process_id, pull_in: true });
-                }
                 self.step(front, Event::Start, turn);
                 self.consider(id, &Change::Nothing, turn);
             }

@@ -212,6 +212,15 @@ impl Operations {
         self.watchers.iter().map(|&(_, id)| id).collect()
     }
 
+    /// The processes of tasks that wait for what sits beside them.
+    #[cfg(test)]
+    pub(super) fn waiting_for_sides(&self) -> impl Iterator<Item = ProcId> {
+        self.watchers.iter().filter_map(|&(process, id)| match self.task(id)?.phase {
+            Phase::Beside | Phase::Parked => Some(process),
+            Phase::Queued | Phase::Ready | Phase::Begun => None,
+        })
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty() && self.watchers.is_empty()

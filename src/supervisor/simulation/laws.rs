@@ -162,7 +162,13 @@ impl Laws {
             Effect::Reply { to, .. } => {
                 assert!(self.unanswered.remove(to), "P9: {to:?} was not open");
             }
-            Effect::Publish(notice) => self.notice(notice.process, &notice.kind, supervisor),
+            Effect::Publish(notice) => {
+                if let NoticeKind::Reloaded { .. } = notice.kind {
+                    let child = supervisor.process(notice.process).and_then(Process::child);
+                    assert!(child.is_some_and(|it| kids[&it].ready), "{child:?} took over unready");
+                }
+                self.notice(notice.process, &notice.kind, supervisor);
+            }
             Effect::Save => {}
         }
     }
@@ -243,6 +249,12 @@ impl Laws {
         self.check_stops(supervisor, kids, now);
         check_timers(supervisor);
         assert!(supervisor.todo.is_empty());
+        for process in supervisor.operations.waiting_for_sides() {
+            assert!(
+                supervisor.table.has_side(process),
+                "P9: a reload of {process} waits for nothing"
+            );
+        }
         assert_eq!(self.saved, to_be_saved(supervisor), "P8: the table was not saved");
         for process in supervisor.processes() {
             let id = process.id();
@@ -272,7 +284,10 @@ impl Laws {
             let seat = seat.unwrap();
             assert!(seats.insert(seat), "P1: two children at {seat:?}");
             let may_be_second = self.reloads || lost;
-            assert!(may_be_second || matches!(seat, Seat::Front(_)), "P1: {seat:?}");
+            let Seat::Side(id) = seat else { continue };
+            assert!(may_be_second, "P1: {seat:?}");
+            let online = supervisor.table.side(id).is_some_and(|side| side.process.is_online());
+            assert!(!online, "P1: what sits beside {id} is not on its way in or out");
         }
     }
 

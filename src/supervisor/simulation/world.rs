@@ -50,7 +50,7 @@ pub(super) struct Kid {
     pub(super) resisted: bool,
     /// Members of its tree besides the main process.
     pub(super) members: usize,
-    ready: bool,
+    pub(super) ready: bool,
     wait_ready: bool,
     /// Its end is on its way.
     ending: bool,

@@ -95,6 +95,22 @@ fn requests_that_cannot_be_are_refused_as_a_whole() {
 }
 
 #[test]
+fn what_is_being_deleted_is_neither_taken_over_nor_depended_on() {
+    let mut world = World::with([spec_with("web", |_| {})]);
+    world.deaf.insert("web".to_owned());
+    world.command(Action::Delete, "web");
+    let to = world.create(vec![spec_with("web", |_| {})]);
+    assert_eq!(refusal(&world, to), &Refusal::Invalid("web is being deleted".to_owned()));
+    let depends = |it: &mut AppSpec| it.depends_on = vec![needs("web", Condition::Ready)];
+    let to = world.create(vec![spec_with("a", depends)]);
+    let reason = "a depends on web, which does not exist".to_owned();
+    assert_eq!(refusal(&world, to), &Refusal::Invalid(reason));
+    world.wait();
+    world.create(vec![spec_with("web", |_| {})]);
+    assert_eq!(world.status("web:0"), Status::Online);
+}
+
+#[test]
 fn rename_takes_the_first_free_name() {
     let mut world = World::with([spec_with("web", |_| {}), spec_with("web-2", |_| {})]);
     let apps =

@@ -199,3 +199,11 @@ fn what_waits_is_not_undone_by_a_stop_of_what_it_needs() {
     world.command(Action::Start, "web");
     assert_eq!(world.status("log"), Status::Starting, "and now wants this");
 }
+
+#[test]
+fn a_new_definition_may_need_nothing_any_more() {
+    let mut world = World::with([web(), slow_db()]);
+    world.create_as(vec![spec_with("web", |_| {})], Existing::Replace);
+    assert_eq!(world.status("web"), Status::Online);
+    assert!(world.supervisor.dependencies.is_empty());
+}

@@ -1,6 +1,7 @@
 //! Reload: a successor beside the process that it replaces.
 
 use super::*;
+use crate::supervisor::Goal;
 use crate::supervisor::vocabulary::{EnvChange, Failure};
 
 const STOP: Action = Action::Stop { kill_timeout: None };
@@ -184,13 +185,12 @@ fn a_stop_is_done_when_the_deaf_predecessor_is_gone_too() {
     let child = newest(&world);
     world.handle(Input::Ready { child });
     assert_eq!(world.alive.len(), 2, "the old one does not listen");
-    world.pass(millis(1000));
+    world.deaf.clear();
     let to = world.command(STOP, "web");
-    world.pass(millis(600));
-    assert_eq!(world.alive.len(), 1);
+    assert_eq!((world.status("web"), world.alive.len()), (Status::Stopped, 1));
     assert!(!world.answered(to));
-    world.pass(millis(1000));
-    assert!(world.outcome(to).killed && world.alive.is_empty());
+    assert_eq!(world.wait(), millis(1600));
+    assert!(world.outcome(to).failure.is_none() && world.alive.is_empty());
 }
 
 #[test]
@@ -253,4 +253,22 @@ fn an_unstoppable_predecessor_is_reported() {
     world.exit_child(old, killed_by(Signal::KILL));
     assert!(world.supervisor.process_of(old).is_none());
     assert_eq!(world.alive.len(), 1);
+}
+
+#[test]
+fn a_delete_that_fails_because_of_the_predecessor_is_saved_as_such() {
+    let mut world = ready_world(1);
+    world.deaf.insert("web".to_owned());
+    world.undead.insert("web".to_owned());
+    world.command(RELOAD, "web");
+    let child = newest(&world);
+    world.handle(Input::Ready { child });
+    world.deaf.clear();
+    let to = world.command(Action::Delete, "web");
+    world.wait();
+    world.forget_effects();
+    world.wait();
+    assert_eq!(world.outcome(to).failure, Some(Failure::Unstoppable { left: 1 }));
+    assert_eq!(world.process("web").goal(), Goal::Down);
+    assert!(world.words().contains(&"save"));
 }
