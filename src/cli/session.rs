@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::args::Global;
 use crate::cli::client::{Answer, Client, Refused};
+use crate::cli::commands::daemon;
 use crate::cli::daemons::{self, Daemons, Whose};
 use crate::cli::entry::take_list;
 use crate::cli::error::{End, Failure, in_words};
@@ -143,7 +144,7 @@ impl Session {
             return Err(no_daemon());
         }
         // Many first commands at once start many daemons; one stays, and it takes a moment.
-        match daemons::start(&self.global) {
+        match daemon::background(&self.global) {
             Ok(()) => self.client().map(|_| ()),
             Err(failed) => {
                 for _ in 0..START_LOOKS {
@@ -152,7 +153,7 @@ impl Session {
                     }
                     self.pause(START_PAUSE);
                 }
-                Err(failed)
+                Err(failed.into())
             }
         }
     }
@@ -256,7 +257,7 @@ mod tests {
         let candidate = daemons::Candidate { socket: "/x/pmd.sock".into(), whose };
         match refusal(refused, &candidate) {
             End::Failed(failure) => failure,
-            End::PipeClosed => panic!("nothing was told"),
+            End::PipeClosed | End::WasDaemon(_) => panic!("nothing was told"),
         }
     }
 
