@@ -27,9 +27,7 @@ const ID: StreamId = StreamId { process: ProcId(0), stream: Stream::Out };
 const KILLS: u64 = 40;
 
 fn engine(place: &Path, format: LogFormat) -> Logs {
-    let mut file = File::options();
-    file.read(true).write(true).create(true).truncate(false);
-    let mut map = SharedMap::open(file.open(place.join("journal")).unwrap(), 4096).unwrap();
+    let map = SharedMap::open(&place.join("journal"), 4096).unwrap();
     map.ensure(JOURNAL_WORDS * 8).unwrap();
     let mut logs = Logs::new(LogSettings { stage_dir: place.join("stage"), total: Some(1 << 40) });
     let plan = StreamPlan {
@@ -105,7 +103,7 @@ fn length(path: &Path) -> u64 {
 fn survive(test: &str, format: LogFormat) -> (String, u32) {
     let place: PathBuf = env::temp_dir().join(format!("pmd-kill-{test}-{}", std::process::id()));
     fs::create_dir(&place).unwrap();
-    let pipe = fds::open_pipe(0).unwrap();
+    let pipe = fds::open_pipe_rdwr().unwrap();
     let child = pipe.try_clone().unwrap();
     let enough = Arc::new(AtomicBool::new(false));
     let stop = enough.clone();

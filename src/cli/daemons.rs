@@ -135,7 +135,7 @@ pub fn which(global: &Global) -> Which {
         (Some(home), _) => Which::Home(absolute(&home)),
         (None, Some(Scope::System)) => Which::System,
         (None, Some(Scope::User)) => Which::User,
-        (None, None) if users::effective_uid() == 0 => Which::System,
+        (None, None) if crate::sys::process::effective_uid() == 0 => Which::System,
         (None, None) => Which::User,
     }
 }
@@ -146,7 +146,10 @@ pub fn which(global: &Global) -> Which {
 ///
 /// A home that is not known, a socket whose path is too long.
 pub fn paths_of(which: &Which) -> Result<Paths, Failure> {
-    let home = users::user_by_id(users::effective_uid()).ok().flatten().map(|user| user.home);
+    let home = users::user_by_id(crate::sys::process::effective_uid())
+        .ok()
+        .flatten()
+        .map(|user| PathBuf::from(user.home));
     let around = Surroundings { var: &variable, home: home.as_deref(), daemon: false };
     Paths::of(which, &around).map_err(|problem| of_problem(&problem))
 }
@@ -170,7 +173,7 @@ fn sudo_user_candidate() -> Option<Candidate> {
     let runtime = format!("/run/user/{uid}");
     let has_runtime = Path::new(&runtime).is_dir();
     let var = |name: &str| (name == "XDG_RUNTIME_DIR" && has_runtime).then(|| runtime.clone());
-    let around = Surroundings { var: &var, home: Some(&user.home), daemon: false };
+    let around = Surroundings { var: &var, home: Some(Path::new(&user.home)), daemon: false };
     let paths = Paths::of(&Which::User, &around).ok()?;
     Some(Candidate { socket: paths.socket, whose: Whose::User })
 }

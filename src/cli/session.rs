@@ -15,7 +15,6 @@ use crate::cli::entry::take_list;
 use crate::cli::error::{End, Failure, in_words};
 use crate::cli::exit::Exit;
 use crate::cli::screen::Screen;
-use crate::sys::users;
 
 /// The longest wait for an answer to a question, unless `--timeout` says otherwise.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
@@ -178,7 +177,7 @@ impl Session {
     /// the members of a group.
     #[must_use]
     pub fn is_daemon_ours(&self) -> bool {
-        users::effective_uid() == 0 || self.whose() != Some(Whose::System)
+        crate::sys::process::effective_uid() == 0 || self.whose() != Some(Whose::System)
     }
 
     /// The first of the candidates that listens.

@@ -72,9 +72,10 @@ impl Dialect {
     }
 }
 
-/// Reads a configuration file into one JSON value; `shown` is its name in errors.
+/// Reads a configuration file into one JSON value, and the text in which its positions are (empty
+/// for a Procfile); `shown` is its name in errors.
 ///
-/// JavaScript is not evaluated here: the caller does that and hands the result to
+/// JavaScript is refused: who may evaluate it does so before, and hands the result to
 /// [`json::parse`].
 ///
 /// # Errors
@@ -92,7 +93,12 @@ pub fn document(path: &Path, shown: &str) -> Result<(Value, String), Vec<Problem
         }
         Some(Format::Toml) => Err(one(not_built("TOML"))),
         Some(Format::Yaml) => Err(one(not_built("YAML"))),
-        Some(Format::Json | Format::JavaScript) | None => {
+        Some(Format::JavaScript) => {
+            let message = format!("{} needs node to be read", shorten(shown));
+            let hint = "on a host with node: pmd export --format json > pmd.json";
+            Err(one(Problem::new(message).hint(hint)))
+        }
+        Some(Format::Json) | None => {
             let text = json::text(shown, &bytes).map_err(one)?;
             Ok((json::parse_text(shown, text)?, text.to_owned()))
         }
@@ -270,6 +276,8 @@ mod tests {
             "this pmd was built without YAML (try: pmd.json, or the full build)"
         );
         std::fs::write(dir.join("x.toml"), b"[[apps]]").unwrap();
+        std::fs::write(dir.join("x.config.js"), b"module.exports = {}").unwrap();
+        assert!(error("x.config.js").starts_with("x.config.js needs node to be read"));
         assert!(error("x.toml").starts_with("this pmd was built without TOML"));
         std::fs::remove_dir_all(&dir).unwrap();
     }

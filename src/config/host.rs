@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use crate::base::SpawnError;
 use crate::config::problem::{Kind, Problem, shorten};
 use crate::supervisor::spec::AppSpec;
-use crate::sys::limits::{self, Resource};
-use crate::sys::users;
+use crate::sys::fds::open_descriptors;
+use crate::sys::process::{effective_gid, effective_uid};
+use crate::sys::{limits, users};
 
 // Linux error numbers.
 pub(super) const E2BIG: i32 = 7;
@@ -30,36 +31,38 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Whether user and group of an app exist and may be taken on.
+/// Whether user and group of an app exist and may be taken on. Tables that cannot be read are for
+/// the spawn to tell.
 pub(super) fn check_accounts(spec: &AppSpec) -> Result<(), Problem> {
-    if let Some(user) = &spec.user {
-        let uid = match user.parse() {
-            Ok(uid) => uid,
-            // Unreadable tables are for the spawn to tell.
-            Err(_) => match users::user_by_name(user) {
-                Ok(Some(found)) => found.uid,
-                Ok(None) => return Err(no_such("user", user)),
-                Err(_) => return Ok(()),
-            },
-        };
-        if users::effective_uid() != 0 && users::effective_uid() != uid {
-            return Err(not_root(spec));
-        }
+    let account = match &spec.user {
+        Some(name) => match users::user(name) {
+            Ok(Some(account)) => Some(account),
+            Ok(None) => return Err(no_such("user", name)),
+            Err(_) => return Ok(()),
+        },
+        None => None,
+    };
+    let gid = match &spec.group {
+        Some(name) => match users::group(name) {
+            Ok(Some(gid)) => Some(gid),
+            Ok(None) => return Err(no_such("group", name)),
+            Err(_) => return Ok(()),
+        },
+        None => None,
+    };
+    let own = effective_uid();
+    let is_other_user = account.as_ref().is_some_and(|account| account.uid != own);
+    let is_other_group = gid.is_some_and(|gid| gid != effective_gid());
+    if own != 0 && (is_other_user || is_other_group) {
+        return Err(not_root(spec));
     }
-    if let Some(group) = &spec.group {
-        let gid = match group.parse() {
-            Ok(gid) => gid,
-            Err(_) => match users::group_by_name(group) {
-                Ok(Some(gid)) => gid,
-                Ok(None) => return Err(no_such("group", group)),
-                Err(_) => return Ok(()),
-            },
-        };
-        if users::effective_uid() != 0 && users::effective_gid() != gid {
-            return Err(not_root(spec));
+    match account {
+        Some(account) if account.gid.is_none() && gid.is_none() => {
+            let message = format!("cannot run as user '{}': it has no group", account.name);
+            Err(Problem::new(message).of_kind(Kind::NotPermitted).hint("give a 'group' too"))
         }
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
 
 fn no_such(what: &str, name: &str) -> Problem {
@@ -83,7 +86,7 @@ pub(super) fn not_root(spec: &AppSpec) -> Problem {
 /// Who may do what with a file, and who wants to: `mode 0644, user 'www'`.
 pub(super) fn mode_and_user(file: &Path, spec: &AppSpec) -> String {
     let user = spec.user.clone().unwrap_or_else(|| {
-        let uid = users::effective_uid();
+        let uid = effective_uid();
         let user = users::user_by_id(uid).ok().flatten();
         user.map_or_else(|| uid.to_string(), |user| user.name)
     });
@@ -135,9 +138,11 @@ pub(super) fn has_foreign_formats() -> bool {
 pub(super) fn out_of_descriptors(error: SpawnError) -> Option<Problem> {
     let message = match error.errno {
         EMFILE => {
-            let limit = limits::limit(Resource::OpenFiles).map_or(0, |limit| limit.soft);
-            let open = limits::open_files().map_or(limit, |open| open as u64);
-            format!("out of file descriptors ({} of {limit})", open.min(limit))
+            let limit = limits::nofile();
+            // Without a free one they cannot even be counted: then all are in use.
+            let open = u64::try_from(open_descriptors()).ok().filter(|&open| open > 0);
+            let open = open.map_or(limit, |open| open.min(limit));
+            format!("out of file descriptors ({open} of {limit})")
         }
         ENFILE => "the host is out of file descriptors".to_owned(),
         _ => return None,

@@ -3,17 +3,17 @@
 use std::io;
 
 use crate::supervisor::spec::AppSpec;
-use crate::sys::users::{self, Credentials, User};
+use crate::sys::users::{self, Credentials};
 
 /// Linux's number for "operation not permitted": there is no such user or group.
 const NOT_PERMITTED: i32 = 1;
 
-/// Another user, with what the environment says about it.
+/// Somebody else than the daemon's own user.
 #[derive(Debug)]
 pub struct Account {
     pub credentials: Credentials,
-    /// `None`: a number without an entry in the password file.
-    user: Option<User>,
+    /// `None`: only the group is another.
+    pub user: Option<users::Account>,
 }
 
 /// Looks up the user and group of an app, by name or number; `None`: it stays with the daemon's.
@@ -26,39 +26,11 @@ pub fn of(spec: &AppSpec) -> io::Result<Option<Account>> {
         return Ok(None);
     }
     let unknown = || io::Error::from_raw_os_error(NOT_PERMITTED);
-    let (uid, user) = match spec.user.as_deref() {
-        None => (users::effective_uid(), None),
-        Some(word) => match (users::user_by_name(word)?, word.parse()) {
-            (Some(user), _) => (user.uid, Some(user)),
-            (None, Ok(uid)) => (uid, users::user_by_id(uid)?),
-            (None, Err(_)) => return Err(unknown()),
-        },
+    let user = match spec.user.as_deref() {
+        None => None,
+        Some(word) => Some(users::user(word)?.ok_or_else(unknown)?),
     };
-    let gid = match spec.group.as_deref() {
-        None => user.as_ref().map_or_else(users::effective_gid, |user| user.gid),
-        Some(word) => match (users::group_by_name(word)?, word.parse()) {
-            (Some(gid), _) | (None, Ok(gid)) => gid,
-            (None, Err(_)) => return Err(unknown()),
-        },
-    };
-    let groups = match &user {
-        Some(user) => users::groups_of(&user.name, gid)?,
-        None => vec![gid],
-    };
-    Ok(Some(Account { credentials: Credentials { uid, gid, groups }, user }))
-}
-
-impl Account {
-    /// What the environment of its processes says about a user.
-    #[must_use]
-    pub fn variables(&self) -> Vec<(&'static str, &str)> {
-        self.user.as_ref().map_or_else(Vec::new, |user| {
-            vec![
-                ("HOME", user.home.to_str().unwrap_or("/")),
-                ("USER", user.name.as_str()),
-                ("LOGNAME", user.name.as_str()),
-                ("SHELL", user.shell.to_str().unwrap_or("/bin/sh")),
-            ]
-        })
-    }
+    let credentials =
+        users::credentials(user.as_ref(), spec.group.as_deref())?.ok_or_else(unknown)?;
+    Ok(Some(Account { credentials, user }))
 }

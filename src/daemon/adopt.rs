@@ -14,12 +14,10 @@ use crate::daemon::entries::Pipe;
 use crate::daemon::key::Key;
 use crate::daemon::live::{Found, LiveTable};
 use crate::daemon::plan::cookie_variable;
+use crate::reactor::Interest;
 use crate::supervisor::Snapshot;
 use crate::sys::pidfd::PidFd;
-use crate::sys::tree::Tree;
-use crate::sys::{fds, proc};
-use mio::Interest;
-
+use crate::sys::{fds, proc, tree};
 /// A living child of a former daemon.
 #[derive(Debug)]
 pub struct Survivor {
@@ -69,7 +67,7 @@ fn identify(found: &Found) -> Option<Survivor> {
         }
         (Some(_), _) => {
             proc::start_time(pid).ok().flatten() == Some(found.identity.start_ticks)
-                && proc::environment_has(pid, cookie.as_bytes())
+                && proc::environ_contains(pid, cookie.as_bytes())
         }
     };
     let lives = is_same && proc::stat(pid).ok().flatten().is_some_and(|stat| !stat.is_zombie());
@@ -80,15 +78,14 @@ fn identify(found: &Found) -> Option<Survivor> {
 /// started.
 fn find_by_cookie(cookie: &str) -> Option<Pid> {
     proc::all().ok()?.find(|&pid| {
-        proc::environment_has(pid, cookie.as_bytes())
+        proc::environ_contains(pid, cookie.as_bytes())
             && proc::stat(pid).ok().flatten().is_some_and(|stat| stat.session == pid.raw())
     })
 }
 
 fn end(survivor: &Survivor) {
     // Members are told by group and descent alone: the old child carries the same cookie.
-    let tree = Tree { leader: survivor.pid, leader_lives: true, cookie: &[], scan_all: false };
-    let _ = tree.freeze_and_kill();
+    let _ = tree::kill_group_of(survivor.pid);
     let _ = survivor.pidfd.signal(crate::base::Signal::KILL);
 }
 

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use mio::Interest;
 use mio::net::UnixListener;
 
 use crate::base::Signal;
@@ -19,10 +18,10 @@ use crate::config::settings::{LogLevel, Settings, StateMode};
 use crate::config::{base_environment, strip_shell_noise};
 use crate::daemon::children::Children;
 use crate::daemon::connection::Connections;
-use crate::daemon::home::{self, Declared, StartError};
 use crate::daemon::entries::{Entries, Entry, Pipe};
+use crate::daemon::home::{self, Declared, StartError};
 use crate::daemon::key::Key;
-use crate::daemon::launch::{Launcher, random};
+use crate::daemon::launch::Launcher;
 use crate::daemon::live::LiveTable;
 use crate::daemon::log::{Level, OwnLog};
 use crate::daemon::news::News;
@@ -34,10 +33,9 @@ use crate::daemon::sweep::Sweeps;
 use crate::daemon::{Daemon, Ending, adopt, options, state};
 use crate::logs::{LogSettings, Logs};
 use crate::proto::messages::stamp::MessageIds;
-use crate::reactor::{Reactor, Readiness};
+use crate::reactor::{Interest, Reactor, Readiness};
 use crate::supervisor::vocabulary::{Existing, Input, Options, Patience, Request};
 use crate::supervisor::{Adopted, Supervisor};
-use crate::sys::limits::Resource;
 use crate::sys::signals::{self, Signals};
 use crate::sys::spawn::Spawner;
 use crate::sys::{clock, describe, limits, proc, process};
@@ -155,7 +153,10 @@ pub(super) fn prepare_container(control: Option<Paths>) -> Result<Daemon, StartE
                 .mode(0o700)
                 .create(directory)
                 .map_err(fatal(&format!("cannot use directory {}", directory.display())))?;
-            Some(home::listen(&paths.socket, None).map_err(fatal(&format!("cannot listen on {place}")))?)
+            Some(
+                home::listen(&paths.socket, None)
+                    .map_err(fatal(&format!("cannot listen on {place}")))?,
+            )
         }
     };
     let nowhere = PathBuf::from("/");
@@ -173,7 +174,7 @@ pub(super) fn prepare_container(control: Option<Paths>) -> Result<Daemon, StartE
         settings: Settings::default(),
         own_log: OwnLog::to_stderr(Level::Warn),
         live: LiveTable::in_memory().map_err(fatal("cannot make a live table"))?,
-        notify: NotifySocket::bind_abstract(random()).ok(),
+        notify: NotifySocket::bind_abstract(process::random()).ok(),
         listener,
         group: false,
         save: false,
@@ -195,8 +196,8 @@ impl Host {
         signals::reset_inherited();
         let umask = process::set_umask(0o077);
         process::become_subreaper().map_err(fatal("cannot become a subreaper"))?;
-        let _ = limits::forbid_core_files();
-        let nofile = limits::raise_open_files().ok();
+        let _ = process::set_core_limit(0);
+        let nofile = limits::raise_nofile().ok();
         let oom_score_adj = process::set_oom_score_adj(OOM_SCORE).is_ok().then_some(0);
         let _ = std::env::set_current_dir("/");
         let signals = Signals::install(&[
@@ -237,7 +238,8 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         .add(&mut Pipe::source(&raw), Interest::READABLE, Key::Signals)
         .map_err(fatal("cannot watch signals"))?;
     reactor.want(signals_slot, Readiness::READ);
-    let waker = reactor.waker(Key::Waker).map_err(fatal("cannot be woken"))?;
+    reactor.wake_with(Key::Waker);
+    let waker = reactor.waker();
     let notify = match parts.notify {
         Some(notify) => {
             let slot = reactor
@@ -258,8 +260,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         }
         None => None,
     };
-    let descriptors = limits::limit(Resource::OpenFiles).map_or(1024, |limit| limit.soft);
-    let half = usize::try_from(descriptors / 2).unwrap_or(usize::MAX);
+    let half = usize::try_from(limits::nofile() / 2).unwrap_or(usize::MAX);
     let most = parts.settings.max_connections.min(half.max(8));
     let log_settings = LogSettings {
         stage_dir: parts.paths.runtime.join("stage"),
@@ -292,7 +293,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         connections: Connections::new(listener, most, parts.group),
         pending: BTreeMap::new(),
         next_reply: 0,
-        ids: MessageIds::new(format!("{:08x}", random() >> 32)),
+        ids: MessageIds::new(format!("{:08x}", process::random() >> 32)),
         base_environment: Rc::new(base_environment(&own_environment())),
         settings: parts.settings,
         paths: parts.paths,
@@ -317,8 +318,11 @@ impl Daemon {
         for warning in &loaded.warnings {
             self.own_log.warn(warning);
         }
-        let snapshot = loaded.snapshot.unwrap_or_default();
+        let mut snapshot = loaded.snapshot.unwrap_or_default();
         let (survivors, resting) = adopt::survivors(&mut self.live, &snapshot);
+        for found in survivors.iter().map(|survivor| &survivor.found).chain(&resting) {
+            snapshot.reserve_children(found.child);
+        }
         let adopted: Vec<Adopted> = survivors
             .iter()
             .map(|survivor| Adopted {
@@ -343,14 +347,16 @@ impl Daemon {
             let entry = Entry::new(found.process, instance, spec, files, found.slot, found.cookie);
             self.entries.insert(found.process, entry);
         }
+        // What a crash left half written is undone here, before any stream is moved: files may be
+        // shared.
+        for found in &slots {
+            self.recover_resting(found);
+        }
         let count = survivors.len();
         for survivor in survivors {
             if let Err(error) = self.adopt(survivor) {
                 self.own_log.error(format_args!("cannot adopt: {}", describe(&error)));
             }
-        }
-        for found in &slots {
-            self.recover_resting(found);
         }
         if count > 0 {
             self.own_log.info(format_args!("adopted {count} running processes"));

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::time::Duration;
 
-use mio::Interest;
 use mio::net::{UnixListener, UnixStream};
 use serde_json::json;
 
@@ -18,10 +17,10 @@ use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::{Publication, envelope};
 use crate::proto::messages::session::{Answer, Hangup};
 use crate::proto::messages::stamp::MessageIds;
-use crate::reactor::{Reactor, Readiness, Ready, Slot};
+use crate::reactor::{Interest, Reactor, Readiness, Ready, Slot};
 use crate::supervisor::vocabulary::Target;
 use crate::sys::peer::{self, PeerCredentials};
-use crate::sys::{fds, process, users};
+use crate::sys::{fds, process};
 
 /// Bytes read of one connection in one turn.
 const READ_BUDGET: usize = 64 * 1024;
@@ -148,11 +147,6 @@ impl Connections {
     }
 }
 
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    // Linux numbers: ENFILE, EMFILE.
-    matches!(error.raw_os_error(), Some(23 | 24))
-}
-
 fn spare() -> Option<File> {
     fds::null_device().ok().map(File::from)
 }
@@ -167,7 +161,7 @@ impl Daemon {
                     self.reactor.drained(*slot, Readiness::READ);
                     return;
                 }
-                Err(error) if is_out_of_descriptors(&error) => {
+                Err(error) if fds::is_out_of_descriptors(&error) => {
                     if !self.turn_away() {
                         return;
                     }
@@ -201,7 +195,7 @@ impl Daemon {
 
     fn welcome(&mut self, mut stream: UnixStream) {
         let Ok(peer) = peer::peer_credentials(&stream) else { return };
-        let own_uid = users::effective_uid();
+        let own_uid = process::effective_uid();
         let owner = peer.uid == own_uid || peer.uid == 0;
         let connections = &mut self.connections;
         let limit =
@@ -241,11 +235,11 @@ impl Daemon {
 
     pub(super) fn on_connection(&mut self, id: ConnId, ready: Ready<Key>) {
         let Some(client) = self.connections.clients.get_mut(&id) else { return };
-        if ready.what.can_write() {
+        if ready.readiness.contains(Readiness::WRITE) {
             client.wants_write = false;
             self.reactor.want(client.slot, Readiness::READ);
         }
-        if !ready.what.can_read() || client.closing {
+        if !ready.readiness.contains(Readiness::READ) || client.closing {
             return;
         }
         let mut asks = Vec::new();

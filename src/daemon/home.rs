@@ -13,8 +13,7 @@ use crate::config::files;
 use crate::config::paths::Paths;
 use crate::config::problem::Problem;
 use crate::config::settings::Settings;
-use crate::sys::dir::{Dir, try_lock};
-use crate::sys::{describe, users};
+use crate::sys::{describe, fds, process, users};
 
 /// Why a daemon did not come up: a sentence, and the exit code it stands for.
 #[derive(Debug)]
@@ -74,10 +73,7 @@ pub struct Declared {
 /// One daemon per state directory: the lock is held for life and never inherited.
 pub fn lock(paths: &Paths) -> Result<OwnedFd, StartError> {
     let path = paths.state.join("pmd.lock");
-    let locked = Dir::open(&paths.state)
-        .and_then(|dir| dir.read_write("pmd.lock"))
-        .and_then(|file| Ok(try_lock(&file)?.then(|| OwnedFd::from(file))));
-    match locked {
+    match fds::try_lock(&path) {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => {
             let pid = fs::read_to_string(paths.runtime.join("pmd.pid")).unwrap_or_default();
@@ -126,7 +122,7 @@ fn check_owner(directory: &Path) -> Result<(), StartError> {
     if !meta.is_dir() {
         return Err(StartError::new(format!("{place} is not a directory")));
     }
-    if meta.uid() != users::effective_uid() && meta.uid() != 0 {
+    if meta.uid() != process::effective_uid() && meta.uid() != 0 {
         return Err(StartError::new(format!(
             "{place} belongs to another user (uid {})",
             meta.uid()
@@ -141,8 +137,8 @@ fn check_owner(directory: &Path) -> Result<(), StartError> {
 
 /// The group that may talk to the host's own daemon.
 pub fn connecting_group(paths: &Paths) -> Option<u32> {
-    let is_system = users::effective_uid() == 0 && paths.socket.starts_with("/run/pmd");
-    if is_system { users::group_by_name("pmd").ok().flatten() } else { None }
+    let is_system = process::effective_uid() == 0 && paths.socket.starts_with("/run/pmd");
+    if is_system { users::group("pmd").ok().flatten() } else { None }
 }
 
 /// Under the lock an old socket of this name belongs to nobody.

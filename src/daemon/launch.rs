@@ -13,8 +13,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use mio::Interest;
-
 use crate::base::{ChildId, ProcId, SpawnError, Stage, Stream};
 use crate::config::{envfile, program};
 use crate::daemon::Daemon;
@@ -23,7 +21,7 @@ use crate::daemon::entries::{Entry, Mode, Pipe};
 use crate::daemon::key::Key;
 use crate::daemon::live::Identity;
 use crate::daemon::{account, places, plan};
-use crate::reactor::Readiness;
+use crate::reactor::{Interest, Readiness};
 use crate::supervisor::spec::{AppSpec, Environment, OnDaemonLoss, Stdin};
 use crate::supervisor::vocabulary::Input;
 use crate::sys::args::CArgs;
@@ -128,7 +126,7 @@ impl Daemon {
             instance,
             cookie: entry.cookie,
             notify_socket,
-            account: account.as_ref(),
+            account: account.as_ref().and_then(|account| account.user.as_ref()),
         };
         plan::environment(spec, &files, &injected, &mut self.launcher.env, &mut self.launcher.text)
             .map_err(|_| at_prepare(errno::INVALID))?;
@@ -174,10 +172,10 @@ impl Daemon {
         if let Some(credentials) = credentials {
             for stream in Stream::BOTH {
                 // So that the child may open /dev/stdout anew.
-                let _ = fds::give_to(output(stream), credentials.uid, credentials.gid);
+                let _ = fds::change_owner(output(stream), credentials.uid, credentials.gid);
             }
         }
-        let rlimits = plan::rlimits(spec);
+        let rlimits = plan::rlimits(spec, self.launcher.nofile);
         let lives = |id| self.children.get(id).is_some_and(|child: &Child| child.lives);
         let successor = entry.child.is_some_and(lives);
         let slot = if successor {
@@ -200,7 +198,6 @@ impl Daemon {
             die_with_parent: spec.on_daemon_loss == OnDaemonLoss::Kill,
             cgroup_procs: None,
             no_new_privs: credentials.is_some(),
-            soft_open_files: self.launcher.nofile,
         });
         drop(descriptors);
         let spawned = match spawned {
@@ -220,11 +217,11 @@ impl Daemon {
             entry.child = Some(child);
         }
         if let Some((_, write)) = stdin {
-            let _ = fds::set_nonblocking(write.as_fd(), true);
+            let _ = fds::set_nonblocking(&write, true);
             entry.stdin = Some(File::from(write));
         }
         let notification = notification.and_then(|(_, (read, _))| {
-            let _ = fds::set_nonblocking(read.as_fd(), true);
+            let _ = fds::set_nonblocking(&read, true);
             let raw = std::os::fd::AsRawFd::as_raw_fd(&read);
             let watch = self
                 .reactor
@@ -279,7 +276,7 @@ impl Daemon {
                 }
             }
             None => {
-                let cookie = random();
+                let cookie = process::random();
                 let slot = self.live.claim(process, cookie, false)?;
                 self.entries.insert(
                     process,
@@ -318,7 +315,7 @@ impl Daemon {
         if entry.pipe(stream).is_some() {
             return Ok(());
         }
-        let fd = fds::open_pipe(0)?;
+        let fd = fds::open_pipe_rdwr()?;
         self.take_pipe(process, stream, fd, spec)
     }
 
@@ -415,16 +412,6 @@ fn at_prepare(errno: i32) -> SpawnError {
 
 fn prepare(error: io::Error) -> SpawnError {
     at_prepare(error.raw_os_error().unwrap_or(errno::INVALID))
-}
-
-/// Sixty-four bits nobody can guess.
-pub(super) fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // Without randomness (a kernel that has just booted) the clock must do.
-    if process::random(&mut bytes).is_err() {
-        return crate::sys::clock::now().wall.0.rotate_left(32) ^ u64::from(std::process::id());
-    }
-    u64::from_ne_bytes(bytes)
 }
 
 /// Keeps `write!` to a `String` from having a result.

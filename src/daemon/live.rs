@@ -138,7 +138,7 @@ impl LiveTable {
         }
         let words = usize::try_from(file.metadata()?.len()).unwrap_or(0) / size_of::<u64>();
         let slots = (words.saturating_sub(HEADER) / SLOT).min(MAX_SLOTS);
-        let map = SharedMap::open(file, (HEADER + MAX_SLOTS * SLOT) * size_of::<u64>())?;
+        let map = SharedMap::of_file(file, (HEADER + MAX_SLOTS * SLOT) * size_of::<u64>())?;
         map.ensure((HEADER + slots * SLOT) * size_of::<u64>())?;
         let table = Self { map: Rc::new(map), free: Vec::new(), slots, persistent: boot != 0 };
         for (at, value) in header.into_iter().enumerate() {

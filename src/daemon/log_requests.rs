@@ -1,8 +1,5 @@
 //! What clients ask about logs: lines, flushing, rotating, a line for a child's stdin.
 
-use std::fs::File;
-use std::io;
-
 use serde_json::{Value, json};
 
 use crate::base::{ProcId, Stream};
@@ -17,13 +14,10 @@ use crate::proto::messages::session::Answer;
 use crate::proto::messages::stamp::timestamp;
 use crate::supervisor::Process;
 use crate::supervisor::vocabulary::Target;
+use crate::sys::fds;
 
 impl Daemon {
-    pub(super) fn backlog(
-        &mut self,
-        filter: Option<&[Target]>,
-        lines: usize,
-    ) -> Vec<Publication> {
+    pub(super) fn backlog(&mut self, filter: Option<&[Target]>, lines: usize) -> Vec<Publication> {
         let wanted: Vec<ProcId> = self
             .supervisor
             .processes()
@@ -40,12 +34,7 @@ impl Daemon {
                 message.backlog = true;
                 let data = serde_json::to_string(&message).ok()?;
                 let at = line.at.unwrap_or_default();
-                Some(Publication::new(
-                    "log_message",
-                    subject,
-                    at,
-                    data,
-                ))
+                Some(Publication::new("log_message", subject, at, data))
             })
             .collect()
     }
@@ -157,7 +146,7 @@ impl Daemon {
         for &id in &ids {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             let name = entry.subject.name.clone();
-            let Some(stdin) = &mut entry.stdin else {
+            let Some(stdin) = &entry.stdin else {
                 let text = format!("stdin of '{name}' is not open");
                 return Answer::Error(
                     ErrorReply::new(Code::OperationFailed, text)
@@ -168,7 +157,7 @@ impl Daemon {
                         ),
                 );
             };
-            if let Err(error) = write_line(stdin, line) {
+            if let Err(error) = fds::write_line(stdin, line.as_bytes()) {
                 let why = crate::sys::describe(&error);
                 let text = format!("cannot write to stdin of '{name}': {why}");
                 return Answer::Error(ErrorReply::new(Code::OperationFailed, text));
@@ -184,16 +173,4 @@ pub enum LogWork {
     Flush,
     Rotate,
     Reopen,
-}
-
-/// Writes a line to a child's stdin, whole or not at all.
-fn write_line(stdin: &mut File, line: &str) -> io::Result<()> {
-    use std::io::Write as _;
-    let mut bytes = line.as_bytes().to_vec();
-    bytes.push(b'\n');
-    // A pipe takes up to PIPE_BUF (4096) bytes whole; beyond, what does not fit is refused.
-    match stdin.write(&bytes)? {
-        written if written == bytes.len() => Ok(()),
-        _ => Err(io::ErrorKind::WouldBlock.into()),
-    }
 }

@@ -79,10 +79,10 @@ impl Daemon {
                     let text = buffer.get(..length).unwrap_or_default();
                     let ready = text.split(|&byte| byte == b'\n').any(|line| line == b"READY=1");
                     // The main process speaks for itself, or a member of its group for it.
-                    let child = self.children.by_pid(pid).or_else(|| {
-                        let stat = crate::sys::proc::stat(pid).ok().flatten()?;
-                        self.children.by_pid(crate::base::Pid::new(stat.group)?)
-                    });
+                    let child = self
+                        .children
+                        .by_pid(pid)
+                        .or_else(|| self.children.by_pid(crate::sys::proc::group_of(pid)?));
                     if let (true, Some(child)) = (ready, child) {
                         self.input(Input::Ready { child });
                     }

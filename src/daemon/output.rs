@@ -10,7 +10,7 @@ use crate::daemon::Daemon;
 use crate::daemon::container::{self, Running};
 use crate::daemon::entries::{Mode, Pipe};
 use crate::logs::{Pumped, StreamId};
-use crate::reactor::Readiness;
+use crate::reactor::{Interest, Readiness};
 use crate::sys::fds;
 
 /// Bytes moved of one pipe before others have their turn.
@@ -53,9 +53,10 @@ impl Daemon {
             return;
         }
         let pumped = self.pump(process, stream);
-        if let Some(retry) = pumped.retry {
-            self.stall(process, stream, retry);
-        } else if pumped.moved == 0 {
+        if self.must_wait(process, stream, &pumped) {
+            return;
+        }
+        if pumped.moved == 0 {
             if let Some(pipe) = self.entries.get(&process).and_then(|entry| entry.pipe(stream)) {
                 self.reactor.drained(pipe.watch, Readiness::READ);
             }
@@ -79,8 +80,7 @@ impl Daemon {
                 return false;
             }
             let pumped = self.pump(process, stream);
-            if let Some(retry) = pumped.retry {
-                self.stall(process, stream, retry);
+            if self.must_wait(process, stream, &pumped) {
                 return false;
             }
             let stays = pumped.moved > 0 && !self.is_too_busy(process, stream, pumped.moved);
@@ -122,14 +122,23 @@ impl Daemon {
         self.busy.stalled = later;
         let due: Vec<(Time, ProcId, Stream)> = due;
         for (_, process, stream) in due {
-            // Back in the poll set it reports at once, if it holds anything.
             self.set_mode(process, stream, Mode::Polled);
+            // Also when the pipe is silent: what was dropped meanwhile is to be reported.
+            self.on_output(process, stream);
         }
     }
 
-    fn stall(&mut self, process: ProcId, stream: Stream, retry: std::time::Duration) {
-        self.set_mode(process, stream, Mode::Stalled);
-        self.busy.stalled.push((self.now.mono.after(retry), process, stream));
+    /// Something cannot be written: it is tried again later. Bytes that wait for it stay in the
+    /// pipe, out of the poll set; a stream whose bytes are dropped goes on as before.
+    fn must_wait(&mut self, process: ProcId, stream: Stream, pumped: &Pumped) -> bool {
+        let Some(retry) = pumped.retry else { return false };
+        let at = self.now.mono.after(retry);
+        self.busy.stalled.retain(|&(_, other, of)| (other, of) != (process, stream));
+        self.busy.stalled.push((at, process, stream));
+        if !pumped.drained {
+            self.set_mode(process, stream, Mode::Stalled);
+        }
+        !pumped.drained
     }
 
     fn mode(&self, process: ProcId, stream: Stream) -> Option<Mode> {
@@ -145,7 +154,9 @@ impl Daemon {
         let (raw, watch) = (pipe.raw(), pipe.watch);
         let result = match (was == Mode::Polled, mode == Mode::Polled) {
             (true, false) => self.reactor.suspend(watch, &mut Pipe::source(&raw)),
-            (false, true) => self.reactor.resume(watch, &mut Pipe::source(&raw)),
+            (false, true) => {
+                self.reactor.resume(watch, &mut Pipe::source(&raw), Interest::READABLE)
+            }
             (true, true) | (false, false) => Ok(()),
         };
         if let Err(error) = result {

@@ -7,13 +7,13 @@ use std::rc::Rc;
 
 use crate::base::{ProcId, Stream};
 use crate::config::settings::Settings;
-use crate::daemon::account::Account;
 use crate::daemon::entries::Entry;
 use crate::daemon::launch::put;
 use crate::logs::{DatePattern, StreamPlan};
 use crate::supervisor::spec::{AppSpec, Environment};
 use crate::sys::args::{CArgs, NulError};
 use crate::sys::limits::Resource;
+use crate::sys::users::Account;
 
 /// Variables that pmd itself sets, whatever the app asked for.
 #[derive(Debug)]
@@ -150,12 +150,12 @@ pub fn arguments(spec: &AppSpec, program: &Path, args: &mut CArgs) -> Result<(),
     Ok(())
 }
 
-/// Limits of the child.
+/// Limits of the child; `nofile`: what the daemon was started with, before it raised its own.
 #[must_use]
-pub fn rlimits(spec: &AppSpec) -> Vec<(Resource, u64)> {
+pub fn rlimits(spec: &AppSpec, nofile: Option<u64>) -> Vec<(Resource, u64)> {
     let limits = &spec.limits;
     [
-        (Resource::OpenFiles, limits.nofile),
+        (Resource::OpenFiles, limits.nofile.or(nofile)),
         (Resource::Processes, limits.nproc),
         (Resource::Core, limits.core),
         (Resource::AddressSpace, limits.address_space),

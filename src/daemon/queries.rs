@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::base::{Pid, ProcId, Stream, WallTime};
+use crate::base::{ProcId, Stream, WallTime};
 use crate::config::definition::{definition, effective};
 use crate::config::secrets;
 use crate::daemon::key::ConnId;
@@ -16,8 +16,7 @@ use crate::proto::messages::session::Answer;
 use crate::proto::messages::stamp::timestamp;
 use crate::supervisor::Process;
 use crate::supervisor::vocabulary::Target;
-use crate::sys::limits::{self, Resource};
-use crate::sys::{proc, process};
+use crate::sys::{fds, limits, proc, process};
 
 /// Lines of stderr in `show`.
 const SHOWN_LINES: usize = 10;
@@ -133,7 +132,7 @@ impl Daemon {
             .filter_map(|id| {
                 let (process, entry) = (self.supervisor.process(*id)?, self.entries.get(id)?);
                 let env = answers::environment_of(process.spec(), reveal);
-                let memory = process.pid().map_or(0, resident);
+                let memory = process.pid().and_then(proc::resident).unwrap_or(0);
                 Some(pm2_record::record(process, memory, env, &entry.pm2_files()))
             })
             .collect();
@@ -149,8 +148,8 @@ impl Daemon {
             problems.push(json!({"code": "live-table",
                 "message": "no live table: programs cannot be adopted after a crash"}));
         }
-        let used = limits::open_files().ok();
-        let limit = limits::limit(Resource::OpenFiles).map(|limit| limit.soft).ok();
+        let used = fds::open_descriptors();
+        let limit = limits::nofile();
         data(
             "daemon",
             &json!({
@@ -208,9 +207,4 @@ impl Daemon {
         let plain: Vec<&Value> = definitions.iter().map(|one| &one["definition"]).collect();
         data("definitions", &json!({"definitions": plain, "left_out": left_out}))
     }
-}
-
-/// Resident bytes of a process; 0 when it has just ended.
-fn resident(pid: Pid) -> u64 {
-    proc::memory(pid).ok().flatten().map_or(0, |memory| memory.resident)
 }

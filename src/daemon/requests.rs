@@ -373,7 +373,6 @@ impl Daemon {
         self.input(Input::Request { from, request: Request::Shutdown });
         None
     }
-
 }
 
 /// An answer from a JSON value.

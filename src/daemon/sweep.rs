@@ -12,8 +12,7 @@ use crate::base::{ChildId, Pid, Signal, Time};
 use crate::daemon::Daemon;
 use crate::daemon::plan::cookie_variable;
 use crate::supervisor::vocabulary::Input;
-use crate::sys::kill;
-use crate::sys::tree::{self, Tree};
+use crate::sys::{kill, tree};
 
 /// Passes over the orphans are at least this far apart.
 const PACE: Duration = Duration::from_millis(2);
@@ -70,18 +69,13 @@ impl Sweeps {
 impl Sweep {
     /// Who is left; `orphans`: children of ours that are in no table, `None` if they could not be
     /// listed.
-    fn members(&self, orphans: Option<&[Pid]>) -> Vec<Pid> {
+    fn members(&self, orphans: Option<&[Pid]>, known: tree::Known<'_>) -> Vec<Pid> {
         let none = orphans.is_some_and(<[Pid]>::is_empty) && kill::group_is_empty(self.leader);
         if none && !self.everywhere {
             return Vec::new();
         }
-        let tree = Tree {
-            leader: self.leader,
-            leader_lives: false,
-            cookie: self.cookie.as_bytes(),
-            scan_all: self.everywhere,
-        };
-        tree.members().unwrap_or_default()
+        let cookie = self.cookie.as_bytes();
+        tree::members(self.leader, cookie, self.everywhere, known).unwrap_or_default()
     }
 }
 
@@ -121,13 +115,10 @@ impl Daemon {
         if whole_tree {
             let cookie = cookie_variable(child.cookie);
             let everywhere = child.adopted.is_some();
-            let whole = Tree {
-                leader,
-                leader_lives: lives,
-                cookie: cookie.as_bytes(),
-                scan_all: everywhere,
-            };
-            if let Err(error) = whole.freeze_and_kill() {
+            let known = |pid: Pid| self.children.by_pid(pid).is_some_and(|other| other != id);
+            let killed =
+                tree::freeze_and_kill(leader, lives, cookie.as_bytes(), everywhere, &known);
+            if let Err(error) = killed {
                 let why = crate::sys::describe(&error);
                 self.own_log.warn(format_args!("cannot look for the tree of pid {leader}: {why}"));
             }
@@ -154,11 +145,12 @@ impl Daemon {
         // One look at our children serves all sweeps. Mostly there is no orphan at all.
         let orphans = tree::own_orphans(&|pid| self.children.by_pid(pid).is_some()).ok();
         open.retain(|&id, sweep| {
-            let members = sweep.members(orphans.as_deref());
+            let known = |pid: Pid| self.children.by_pid(pid).is_some();
+            let members = sweep.members(orphans.as_deref(), &known);
             if let Some(signal) = sweep.signal {
-                for &pid in members.iter().filter(|pid| sweep.told.insert(**pid)) {
-                    let _ = kill::kill(pid, signal);
-                }
+                let new: Vec<Pid> =
+                    members.iter().copied().filter(|&pid| sweep.told.insert(pid)).collect();
+                tree::signal(&new, signal);
             }
             if sweep.reported != Some(members.len()) {
                 sweep.reported = Some(members.len());

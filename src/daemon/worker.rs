@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use crate::daemon::state;
-use crate::reactor::Waker;
+use crate::reactor::waker::Waker;
 
 /// Stack of the thread, in bytes.
 const STACK: usize = 64 * 1024;
@@ -52,7 +52,7 @@ impl Worker {
                 if results.send(Outcome { ticket: job.ticket, result }).is_err() {
                     return;
                 }
-                let _ = waker.wake();
+                waker.wake();
             }
         })?;
         Ok(Self { jobs, outcomes })

@@ -5,9 +5,9 @@
 //! cut (`copytruncate`) goes on at its new end, and one that others removed is made anew. A file
 //! that others renamed is followed until [`LogFile::close`].
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,6 +17,11 @@ use crate::logs::crash;
 use crate::logs::journal::Target;
 use crate::logs::marks::Marks;
 use crate::logs::vocabulary::StreamId;
+use crate::sys::dir::Dir;
+use crate::sys::process;
+
+/// Mode of a new log file.
+const MODE: u32 = 0o640;
 
 /// The first pause before a file that failed is tried again; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -223,13 +228,11 @@ impl LogFile {
 
     /// Empties the file.
     pub fn empty(&mut self) -> io::Result<()> {
-        match &self.handle {
-            Some(handle) => handle.set_len(0)?,
-            None => match OpenOptions::new().write(true).truncate(true).open(&self.path) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            },
+        if self.handle.is_none() && std::fs::symlink_metadata(&self.path).is_ok() {
+            self.refresh()?;
+        }
+        if let Some(handle) = &self.handle {
+            handle.set_len(0)?;
         }
         self.marks = None;
         if let Some(seen) = &mut self.seen {
@@ -295,18 +298,42 @@ pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
 }
 
 /// Opens a log file for reading and writing; makes it and its directories where they are missing.
-pub fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o640);
-    match options.open(path) {
+fn open(path: &Path) -> io::Result<File> {
+    // Opening some devices does something; they are not even touched.
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    match open_existing_directory(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(parent) = path.parent() {
                 DirBuilder::new().recursive(true).mode(0o750).create(parent)?;
             }
-            options.open(path)
+            open_existing_directory(path)
         }
         result => result,
     }
+}
+
+fn open_existing_directory(path: &Path) -> io::Result<File> {
+    if process::effective_uid() == 0
+        && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+    {
+        // Root does not follow a link that somebody else may have put there.
+        let directory = Dir::open(parent)?;
+        if directory.check_private().is_err() {
+            let name = name.to_str().ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidInput, "the name is not UTF-8")
+            })?;
+            let file = directory.read_write(name)?;
+            let metadata = file.metadata()?;
+            if metadata.len() == 0 && metadata.mode() & 0o777 == 0o600 {
+                file.set_permissions(Permissions::from_mode(MODE))?;
+            }
+            return Ok(file);
+        }
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(MODE).open(path)
 }
 
 /// When a file was last written, in milliseconds since the epoch.

@@ -5,7 +5,8 @@
 //!
 //! | word | means                                                              |
 //! |------|--------------------------------------------------------------------|
-//! | 0    | bit 0: which position is valid; bits 1 and 2: what was going on    |
+//! | 0    | bit 0: which position is valid; bits 1 and 2: what was going on;   |
+//! |      | bit 3: there is a stage                                            |
 //! | 1, 2 | two positions in the stage: everything before is in the log files  |
 //! | 3, 4 | lengths of the log files before the write that was going on        |
 //! | 5    | inode numbers of these files, the low halves                       |
@@ -25,6 +26,7 @@ pub const WORDS: usize = 8;
 const SLOT: u64 = 0b001;
 const WRITING: u64 = 0b010;
 const COMPACTING: u64 = 0b100;
+const STAGED: u64 = 0b1000;
 
 /// The words of one stream.
 #[derive(Clone)]
@@ -53,7 +55,7 @@ pub struct Target {
 }
 
 impl Journal {
-    /// The words `at` to `at + 7` of `map`; they must be zero for a stream that is new.
+    /// The words `at` to `at + 7` of `map`, which must be there; zero for a stream that is new.
     #[must_use]
     pub fn new(map: Rc<SharedMap>, at: usize) -> Self {
         Self { map, at }
@@ -78,12 +80,24 @@ impl Journal {
         }
     }
 
+    /// Whether the stage belongs to these words. A file found in its place otherwise was left by
+    /// somebody else.
+    pub fn has_stage(&self) -> bool {
+        self.load(0) & STAGED != 0
+    }
+
+    /// The stage exists from now on, empty.
+    pub fn begin_stage(&self) {
+        self.store(1, 0);
+        self.store(0, clean(0));
+    }
+
     /// How much of the stage is in the log files.
     pub fn position(&self) -> u64 {
         self.load(1 + slot(self.load(0)))
     }
 
-    /// Sets the position, in one step. Only while clean.
+    /// Sets the position, in one step. Only while clean, and with a stage.
     pub fn set_position(&self, position: u64) {
         self.store(1 + slot(self.load(0)), position);
     }
@@ -95,17 +109,17 @@ impl Journal {
         self.store(4, targets[1].length);
         self.store(5, u64::from(targets[0].inode) << 32 | u64::from(targets[1].inode));
         self.store(2 - slot, position);
-        self.store(0, bit(slot) | WRITING);
+        self.store(0, clean(slot) | WRITING);
     }
 
     /// They are written: one store makes the new position valid and the files right.
     pub fn commit(&self) {
-        self.store(0, bit(1 - slot(self.load(0))));
+        self.store(0, clean(1 - slot(self.load(0))));
     }
 
     /// They are not, and the files are as they were before.
     pub fn undo(&self) {
-        self.store(0, bit(slot(self.load(0))));
+        self.store(0, clean(slot(self.load(0))));
     }
 
     /// The `length` bytes of the unfinished line stand at the front of the stage as well, and are
@@ -113,14 +127,14 @@ impl Journal {
     pub fn begin_compacting(&self, length: u64) {
         let slot = slot(self.load(0));
         self.store(2 - slot, length);
-        self.store(0, bit(slot) | COMPACTING);
+        self.store(0, clean(slot) | COMPACTING);
     }
 
     /// The stage holds the unfinished line and nothing else.
     pub fn compacted(&self) {
         let slot = slot(self.load(0));
         self.store(1 + slot, 0);
-        self.store(0, bit(slot));
+        self.store(0, clean(slot));
     }
 
     /// Bytes dropped and not yet reported in the file `target`, 0 or 1.
@@ -171,8 +185,9 @@ fn slot(state: u64) -> usize {
     usize::from(state & SLOT != 0)
 }
 
-fn bit(slot: usize) -> u64 {
-    if slot == 0 { 0 } else { SLOT }
+/// The state in which nothing is going on and this position is valid.
+fn clean(slot: usize) -> u64 {
+    if slot == 0 { STAGED } else { STAGED | SLOT }
 }
 
 fn low(number: u64) -> u32 {

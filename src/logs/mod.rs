@@ -93,6 +93,8 @@ impl Logs {
     pub fn open(&mut self, id: StreamId, plan: StreamPlan, journal: Journal) {
         let before = self.streams.remove(&id);
         let StreamPlan { app, target, both, shared, format, date, max_size, keep, full } = plan;
+        let twice = target.is_some() && target == both;
+        let (both, shared) = (both.filter(|_| !twice), shared || twice);
         let style = Style { id, app, format, date };
         let mut head = Head::new(style, full, journal);
         let targets = [target, both].map(|path| {

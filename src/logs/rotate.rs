@@ -185,9 +185,13 @@ fn unfinished(file: &File, length: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
 }
 
 fn write_aside(aside: &Path, tail: &[u8]) -> io::Result<File> {
+    // What is left of an earlier try goes; nothing that was put there is followed.
+    match fs::remove_file(aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(true).mode(0o640);
-    let file = options.open(aside)?;
+    let file = options.read(true).write(true).create_new(true).mode(0o640).open(aside)?;
     crash::point();
     match write_all_at(&file, tail, 0) {
         Ok(()) => Ok(file),

@@ -13,6 +13,9 @@ use crate::sys::dir::{Space as Room, space_at};
 /// At most this many bytes are written between two counts.
 const STEP: u64 = 4 * 1024 * 1024;
 
+/// At least this many, unless the cap itself is small.
+const STEP_MIN: u64 = 256 * 1024;
+
 /// When the cap was passed, a sixteenth is freed, so that the next count is some time away.
 const SLACK: u64 = 16;
 
@@ -32,7 +35,7 @@ pub struct Space {
 
 impl Space {
     pub fn new(total: Option<u64>) -> Self {
-        Self { total, left: total.unwrap_or(DEFAULT_TOTAL).div_ceil(SLACK).min(STEP) }
+        Self { total, left: total.unwrap_or(DEFAULT_TOTAL).div_ceil(SLACK).min(STEP_MIN) }
     }
 
     /// `bytes` were written: whether it is time to count.
@@ -60,16 +63,20 @@ impl Space {
                 }
             }
         }
+        let mut spare = u64::MAX;
         if let Some(disk) = disk {
             let device = device_of(near);
+            let least = disk.total / 100 * LEAST_FREE;
             let mut free = disk.free;
-            while free < disk.total / 100 * LEAST_FREE
+            while free < least
                 && let Some(freed) = remove_oldest(files, device)
             {
                 free = free.saturating_add(freed);
             }
+            spare = free.saturating_sub(least);
         }
-        self.left = cap.saturating_sub(used).clamp(cap.div_ceil(SLACK).min(STEP), STEP);
+        let least = STEP_MIN.min(cap.div_ceil(SLACK)).min(disk.map_or(u64::MAX, |d| d.total / 64));
+        self.left = cap.saturating_sub(used).min(spare).min(STEP).max(least);
     }
 }
 

@@ -80,7 +80,10 @@ impl Staged {
         head: &Head,
         engine: &Engine,
     ) -> Self {
-        let file = OpenOptions::new().read(true).write(true).open(&path).ok();
+        let has_stage = head.journal.has_stage();
+        let mut options = OpenOptions::new();
+        let mut open = |path: &Path| options.read(true).write(true).open(path).ok();
+        let file = if has_stage { open(&path) } else { None };
         let mut staged = Self { targets, path, file, end: 0, position: 0, lost: None };
         let journal = &head.journal;
         match journal.phase() {
@@ -105,8 +108,10 @@ impl Staged {
             Some(file) => file.metadata().map_or(0, |metadata| metadata.len()),
             None => 0,
         };
-        staged.position = journal.position().min(staged.end);
-        journal.set_position(staged.position);
+        if has_stage {
+            staged.position = journal.position().min(staged.end);
+            journal.set_position(staged.position);
+        }
         staged
     }
 
@@ -143,7 +148,11 @@ impl Staged {
             }
             let room = usize::try_from(STAGE_MAX - self.end).unwrap_or(0);
             let wanted = room.min(budget - moved);
-            match self.fill(pipe, wanted) {
+            if wanted == 0 {
+                // Not to be emptied and not to be read: as long as that lasts, the bytes wait.
+                return Pumped { moved, drained: false, retry: retry.or(Some(STUCK)) };
+            }
+            match self.fill(head, pipe, wanted) {
                 Ok(0) => return Pumped { moved, drained: true, retry },
                 Ok(count) => {
                     moved += count;
@@ -161,9 +170,13 @@ impl Staged {
 
     /// The stream ended: its last line is finished.
     pub fn finish(&mut self, head: &mut Head, engine: &mut Engine, now: Now) {
-        if let Stop::Unfinished = self.drain(head, engine, now)
-            && !self.is_empty()
+        self.drain(head, engine, now);
+        // The newline goes into the stage: if the line must wait, it waits as a whole one.
+        let mut last = [0];
+        if !self.is_empty()
             && let Some(file) = &self.file
+            && file.read_exact_at(&mut last, self.end - 1).is_ok()
+            && last != *b"\n"
             && write_all_at(file, b"\n", self.end).is_ok()
         {
             self.end += 1;
@@ -179,10 +192,15 @@ impl Staged {
         }
     }
 
-    fn fill(&mut self, pipe: BorrowedFd<'_>, wanted: usize) -> io::Result<usize> {
+    fn fill(&mut self, head: &Head, pipe: BorrowedFd<'_>, wanted: usize) -> io::Result<usize> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(open(&self.path)?),
+            none => {
+                let file = none.insert(create(&self.path)?);
+                crash::point();
+                head.journal.begin_stage();
+                file
+            }
         };
         let count = sys::splice::to_file(pipe, file.as_fd(), self.end, wanted)?;
         self.end += count as u64;
@@ -437,9 +455,10 @@ fn cut_to(path: &Path, target: Target) {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// A new stage, empty even if somebody left a file there.
+fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.read(true).write(true).create(true).truncate(true).mode(0o600);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(parent) = path.parent() {

@@ -16,11 +16,14 @@ use std::ops::{BitAnd, BitOr, BitOrAssign, Not};
 use std::time::Duration;
 
 use mio::event::{Event, Source};
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
-pub use waker::Waker;
+use crate::reactor::waker::Waker;
 
-mod waker;
+pub use mio::Interest;
+
+/// A word from another thread.
+pub mod waker;
 
 /// Kernel events taken in one turn; more wait in the kernel for the next.
 const MAX_EVENTS: usize = 256;
@@ -46,14 +49,10 @@ impl Readiness {
         self == Self::NONE
     }
 
+    /// Whether all of `other` is in it.
     #[must_use]
-    pub fn can_read(self) -> bool {
-        !(self & Self::READ).is_none()
-    }
-
-    #[must_use]
-    pub fn can_write(self) -> bool {
-        !(self & Self::WRITE).is_none()
+    pub fn contains(self, other: Self) -> bool {
+        self & other == other
     }
 }
 
@@ -98,10 +97,10 @@ impl Slot {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ready<K> {
     pub key: K,
-    /// `None` for the waker.
-    pub slot: Option<Slot>,
+    /// Of the waker one that finds nothing.
+    pub slot: Slot,
     /// What is ready and wanted; never empty.
-    pub what: Readiness,
+    pub readiness: Readiness,
 }
 
 /// Sources by key. `K` is the owner's own enum, so that dispatch is one exhaustive `match`.
@@ -113,7 +112,9 @@ pub struct Reactor<K> {
     free: Vec<usize>,
     /// Places of sources that may have something ready and wanted, in order of arrival.
     line: Vec<usize>,
-    waker: Option<(K, Waker)>,
+    waker: Waker,
+    /// Whom a call of the waker is for; `None`: it only ends the wait.
+    woken: Option<K>,
 }
 
 #[derive(Debug)]
@@ -129,7 +130,6 @@ struct Place<K> {
 #[derive(Clone, Copy, Debug)]
 struct Entry<K> {
     key: K,
-    interest: Interest,
     known: Readiness,
     wanted: Readiness,
     suspended: bool,
@@ -146,13 +146,16 @@ impl<K: Copy> Reactor<K> {
     ///
     /// `EMFILE`, `ENFILE`.
     pub fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
         Ok(Self {
-            poll: Poll::new()?,
+            poll,
             events: Events::with_capacity(MAX_EVENTS),
             places: vec![],
             free: vec![],
             line: vec![],
-            waker: None,
+            waker,
+            woken: None,
         })
     }
 
@@ -177,7 +180,7 @@ impl<K: Copy> Reactor<K> {
         }
         let wanted = if interest.is_readable() { Readiness::READ } else { Readiness::NONE };
         let known = Readiness::NONE;
-        self.places[index].source = Some(Entry { key, interest, known, wanted, suspended: false });
+        self.places[index].source = Some(Entry { key, known, wanted, suspended: false });
         Ok(Slot(token))
     }
 
@@ -233,10 +236,15 @@ impl<K: Copy> Reactor<K> {
     /// # Errors
     ///
     /// As [`Self::add`]; it stays suspended.
-    pub fn resume(&mut self, slot: Slot, source: &mut impl Source) -> io::Result<()> {
-        let Some(Entry { interest, suspended: true, .. }) = self.entry(slot).copied() else {
+    pub fn resume(
+        &mut self,
+        slot: Slot,
+        source: &mut impl Source,
+        interest: Interest,
+    ) -> io::Result<()> {
+        if !self.entry(slot).is_some_and(|entry| entry.suspended) {
             return Ok(());
-        };
+        }
         self.poll.registry().register(source, slot.0, interest)?;
         if let Some(entry) = self.entry(slot) {
             entry.suspended = false;
@@ -244,19 +252,15 @@ impl<K: Copy> Reactor<K> {
         Ok(())
     }
 
-    /// A handle with which other threads end a wait; the batch then has `key`, readable, without a
-    /// slot. Asking again changes the key and gives the same waker.
-    ///
-    /// # Errors
-    ///
-    /// `EMFILE`, `ENFILE`.
-    pub fn waker(&mut self, key: K) -> io::Result<Waker> {
-        let waker = match self.waker.take() {
-            Some((_, waker)) => waker,
-            None => Waker::new(self.poll.registry(), WAKER)?,
-        };
-        self.waker = Some((key, waker.clone()));
-        Ok(waker)
+    /// From now on a batch has `key`, readable, when [`Self::waker`] was used.
+    pub fn wake_with(&mut self, key: K) {
+        self.woken = Some(key);
+    }
+
+    /// A handle with which other threads end a wait.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     /// Waits until something is ready or `timeout` (rounded up to milliseconds; `None`: for ever)
@@ -287,17 +291,17 @@ impl<K: Copy> Reactor<K> {
         for &index in &self.line {
             let place = &self.places[index];
             if let Some(entry) = &place.source {
-                let slot = Some(Slot(place.token));
-                batch.push(Ready { key: entry.key, slot, what: entry.ready() });
+                let (slot, readiness) = (Slot(place.token), entry.ready());
+                batch.push(Ready { key: entry.key, slot, readiness });
             }
         }
         Ok(())
     }
 
     fn woken(&self, batch: &mut Vec<Ready<K>>) {
-        if let Some((key, waker)) = &self.waker {
-            waker.heard();
-            batch.push(Ready { key: *key, slot: None, what: Readiness::READ });
+        self.waker.heard();
+        if let Some(key) = self.woken {
+            batch.push(Ready { key, slot: Slot(WAKER), readiness: Readiness::READ });
         }
     }
 

@@ -33,7 +33,7 @@ impl World {
     /// Turns without waiting.
     fn turn(&mut self) -> Vec<(char, Readiness)> {
         self.reactor.turn(AT_ONCE, &mut self.batch).unwrap();
-        self.batch.iter().map(|ready| (ready.key, ready.what)).collect()
+        self.batch.iter().map(|ready| (ready.key, ready.readiness)).collect()
     }
 }
 
@@ -45,7 +45,7 @@ fn an_undrained_source_stays_in_line_and_a_drained_one_sleeps() {
     theirs.write_all(b"xy").unwrap();
     for _ in 0..3 {
         assert_eq!(world.turn(), [('a', Readiness::READ)]);
-        assert_eq!(world.batch[0].slot, Some(slot));
+        assert_eq!(world.batch[0].slot, slot);
     }
     ours.read_exact(&mut [0; 2]).unwrap();
     world.reactor.drained(slot, Readiness::READ);
@@ -154,12 +154,12 @@ fn a_suspended_source_is_silent_and_reports_at_once_when_resumed() {
     theirs.write_all(b"y").unwrap();
     assert_eq!(world.turn(), []);
     for _ in 0..2 {
-        world.reactor.resume(slot, &mut ours).unwrap();
+        world.reactor.resume(slot, &mut ours, Interest::READABLE).unwrap();
     }
     assert_eq!(world.turn(), [('a', Readiness::READ)]);
     ours.read_exact(&mut [0; 2]).unwrap();
     world.reactor.suspend(slot, &mut ours).unwrap();
-    world.reactor.resume(slot, &mut ours).unwrap();
+    world.reactor.resume(slot, &mut ours, Interest::READABLE).unwrap();
     assert_eq!(world.turn(), []);
     world.reactor.suspend(slot, &mut ours).unwrap();
     world.reactor.remove(slot, &mut ours).unwrap();
@@ -190,14 +190,20 @@ fn what_cannot_be_waited_for_takes_no_place() {
 #[test]
 fn another_thread_ends_a_wait_without_end() {
     let mut world = World::new();
-    let waker = world.reactor.waker('w').unwrap();
+    world.reactor.wake_with('w');
+    let waker = world.reactor.waker();
     let other = thread::spawn(move || {
         for _ in 0..1000 {
-            waker.wake().unwrap();
+            waker.wake();
         }
     });
     world.reactor.turn(None, &mut world.batch).unwrap();
-    assert_eq!(world.batch, [Ready { key: 'w', slot: None, what: Readiness::READ }]);
+    let [woken] = world.batch.as_slice() else { panic!("{:?}", world.batch) };
+    assert_eq!((woken.key, woken.readiness), ('w', Readiness::READ));
+    // Words about it find nothing.
+    let slot = woken.slot;
+    world.reactor.drained(slot, Readiness::READ);
+    world.reactor.want(slot, Readiness::WRITE);
     other.join().unwrap();
     // However many words there were, at most one is left.
     world.turn();
@@ -207,10 +213,12 @@ fn another_thread_ends_a_wait_without_end() {
 #[test]
 fn every_word_after_the_last_report_is_reported() {
     let mut world = World::new();
-    let waker = world.reactor.waker('v').unwrap();
-    let same = world.reactor.waker('w').unwrap();
+    let (waker, same) = (world.reactor.waker(), world.reactor.waker());
+    waker.wake();
+    assert_eq!(world.turn(), []);
+    world.reactor.wake_with('w');
     for handle in [&waker, &same, &waker] {
-        handle.wake().unwrap();
+        handle.wake();
         assert_eq!(world.turn(), [('w', Readiness::READ)]);
     }
     assert_eq!(world.turn(), []);

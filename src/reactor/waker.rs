@@ -28,19 +28,12 @@ impl Waker {
 
     /// Makes the reactor's present or next turn report its waker. What was stored before is seen
     /// by whoever acts on that report.
-    ///
-    /// # Errors
-    ///
-    /// None that can be met: the kernel's counter cannot be full.
-    pub fn wake(&self) -> io::Result<()> {
-        if self.shared.pending.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let result = self.shared.waker.wake();
-        if result.is_err() {
+    pub fn wake(&self) {
+        if !self.shared.pending.swap(true, Ordering::AcqRel) && self.shared.waker.wake().is_err() {
+            // Cannot be met: a write to the kernel's counter fails only when it is full, and then
+            // there is something to hear. The next call tries again.
             self.shared.pending.store(false, Ordering::Release);
         }
-        result
     }
 
     /// From here on another call is another word. The reactor says this before its owner looks.

@@ -186,6 +186,7 @@ impl Supervisor {
             && process.goal == Goal::Gone
         {
             process.goal = Goal::Down;
+            self.unsaved = Unsaved::Now;
         }
         for task in self.operations.watching(id) {
             let Some(open) = self.operations.task_mut(task) else { continue };

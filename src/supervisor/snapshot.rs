@@ -83,6 +83,12 @@ impl Snapshot {
     pub fn contains(&self, id: ProcId) -> bool {
         self.processes.iter().any(|entry| entry.id == id)
     }
+
+    /// Children that are spawned from it get only numbers above `child`. For numbers that were
+    /// given after it was saved: automatic restarts are not.
+    pub fn reserve_children(&mut self, child: ChildId) {
+        self.next_child = self.next_child.max(child.0.saturating_add(1));
+    }
 }
 
 impl Supervisor {

@@ -26,8 +26,13 @@ mod stopping;
 
 /// An app with every default, as the configuration layer makes it.
 pub(super) fn spec(name: &str) -> AppSpec {
+    thread_local!(static DEFAULTS: AppSpec = defaults());
+    AppSpec { name: name.to_owned(), ..DEFAULTS.with(AppSpec::clone) }
+}
+
+fn defaults() -> AppSpec {
     serde_json::from_value(serde_json::json!({
-        "name": name, "namespace": "default", "script": "/bin/app", "args": [],
+        "name": "app", "namespace": "default", "script": "/bin/app", "args": [],
         "interpreter": null, "interpreter_args": [], "cwd": "/", "env": {}, "env_file": [],
         "inherit_env": true, "secret_env": [], "user": null, "group": null, "umask": null,
         "nice": null, "oom_score_adj": null, "limits": {}, "stdin": "null", "instances": 1,

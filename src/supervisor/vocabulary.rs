@@ -341,9 +341,9 @@ pub enum Failure {
 pub enum Status {
     Starting,
     Online,
-    /// Being stopped for good.
+    /// Being stopped, for good or in order to be started again.
     Stopping,
-    /// Being stopped in order to be started again.
+    /// Between the end of one child and the next, without a pause.
     Restarting,
     /// Between two lives; a restart is due.
     Backoff,
@@ -369,9 +369,9 @@ impl Status {
     #[must_use]
     pub fn pm2_name(self) -> &'static str {
         match self {
-            Self::Starting => "launching",
+            Self::Starting | Self::Restarting => "launching",
             Self::Online => "online",
-            Self::Stopping | Self::Restarting => "stopping",
+            Self::Stopping => "stopping",
             Self::Backoff => "waiting restart",
             Self::Stopped => "stopped",
             Self::Errored => "errored",

@@ -34,8 +34,8 @@ impl Error for NulError {}
 impl CArgs {
     /// An empty vector; allocates nothing.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self { bytes: Vec::new(), count: 0 }
     }
 
     /// Takes all strings out and keeps the memory.
@@ -49,7 +49,8 @@ impl CArgs {
     /// # Errors
     ///
     /// [`NulError`] if there is a NUL in it; the vector is unchanged.
-    pub fn push(&mut self, string: &[u8]) -> Result<(), NulError> {
+    pub fn push(&mut self, string: impl AsRef<[u8]>) -> Result<(), NulError> {
+        let string = string.as_ref();
         check(string)?;
         self.bytes.extend_from_slice(string);
         self.finish();
@@ -61,7 +62,12 @@ impl CArgs {
     /// # Errors
     ///
     /// [`NulError`] if there is a NUL in either; the vector is unchanged.
-    pub fn push_pair(&mut self, name: &[u8], value: &[u8]) -> Result<(), NulError> {
+    pub fn push_pair(
+        &mut self,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), NulError> {
+        let (name, value) = (name.as_ref(), value.as_ref());
         check(name)?;
         check(value)?;
         self.bytes.extend_from_slice(name);
@@ -168,11 +174,11 @@ mod tests {
     #[test]
     fn filling_a_vector_again_keeps_its_memory() {
         let mut args = CArgs::new();
-        args.push(&[b'x'; 100]).unwrap();
+        args.push([b'x'; 100]).unwrap();
         let (memory, capacity) = (args.bytes.as_ptr(), args.bytes.capacity());
         args.clear();
         assert!(args.is_empty() && args.iter().next().is_none());
-        args.push(&[b'y'; 100]).unwrap();
+        args.push([b'y'; 100]).unwrap();
         assert_eq!((args.bytes.as_ptr(), args.bytes.capacity()), (memory, capacity));
     }
 }

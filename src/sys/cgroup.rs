@@ -32,7 +32,7 @@ impl Cgroups {
     /// its new group have in common, which is ours.
     fn below(own: &Path, name: &str) -> Option<Self> {
         File::options().write(true).open(own.join("cgroup.procs")).ok()?;
-        let dir = own.join(plain(name).ok()?);
+        let dir = own.join(checked(name).ok()?);
         make(&dir).ok()?;
         let groups = Self { dir };
         File::options().write(true).open(groups.dir.join("cgroup.procs")).ok()?;
@@ -52,7 +52,7 @@ impl Cgroups {
     /// `EINVAL` for a name with a slash or a leading dot; `EAGAIN`, `ENOMEM` when there are too
     /// many.
     pub fn create(&self, name: &str) -> io::Result<Cgroup> {
-        let dir = self.dir.join(plain(name)?);
+        let dir = self.dir.join(checked(name)?);
         make(&dir)?;
         Ok(Cgroup { dir })
     }
@@ -153,7 +153,7 @@ fn make(dir: &Path) -> io::Result<()> {
 }
 
 /// A name that stays where it is put and cannot be one of the kernel's files (those have a dot).
-fn plain(name: &str) -> io::Result<&str> {
+fn checked(name: &str) -> io::Result<&str> {
     let fit = !name.is_empty() && !name.contains(['/', '.', '\n', '\0']);
     fit.then_some(name).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))
 }
@@ -215,6 +215,81 @@ fn own_group(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ExitStatus;
+    use crate::sys::spawn::Spawn;
+    use crate::sys::testing::{Shell, await_gone, plain, unique_path};
+    use crate::sys::{process, wait};
+    use std::os::fd::AsFd;
+
+    const KILLED: ExitStatus = ExitStatus::Signal { signal: Signal::KILL, core: false };
+
+    /// Groups of the test's own; `None` where the host does not let us.
+    fn groups() -> Option<Cgroups> {
+        let path = unique_path("groups");
+        Cgroups::probe(path.file_name().unwrap().to_str().unwrap())
+    }
+
+    /// A child in the group, with a daemon that has left its session and its parent.
+    fn with_daemon(group: &Cgroup) -> (Shell, Pid) {
+        process::become_subreaper().unwrap();
+        let procs = group.procs().unwrap();
+        let spec = Spawn { cgroup_procs: Some(procs.as_fd()), ..plain() };
+        let script =
+            "setsid sh -c 'sh -c \"echo \\$\\$; exec env -i /bin/sleep 1000\" & exit'; read x";
+        let mut shell = Shell::start(script, spec);
+        let daemon = Pid::new(shell.line().parse().unwrap()).unwrap();
+        (shell, daemon)
+    }
+
+    #[test]
+    fn a_group_has_everything_its_child_started_and_ends_all_of_it() {
+        let Some(groups) = groups() else { return };
+        let group = groups.create("web-0").unwrap();
+        assert!(group.is_empty().unwrap());
+        for one_by_one in [false, true] {
+            let (shell, daemon) = with_daemon(&group);
+            assert!(!group.is_empty().unwrap());
+            let mut members = group.pids().unwrap();
+            members.sort_unstable();
+            let mut expected = [shell.pid, daemon];
+            expected.sort_unstable();
+            assert_eq!(members, expected);
+            assert!(is(&group.remove().unwrap_err(), libc::EBUSY));
+            if one_by_one { group.kill_one_by_one() } else { group.kill() }.unwrap();
+            assert_eq!(wait::wait_for(shell.pid).unwrap(), KILLED);
+            await_gone(daemon);
+            assert!(group.is_empty().unwrap());
+        }
+        group.remove().unwrap();
+        group.remove().unwrap();
+        group.kill().unwrap();
+        assert!(group.is_empty().unwrap());
+        assert_eq!(group.pids().unwrap(), []);
+        groups.remove().unwrap();
+    }
+
+    #[test]
+    fn groups_inside_a_group_belong_to_it() {
+        let Some(groups) = groups() else { return };
+        let group = groups.create("outer").unwrap();
+        let inner = Cgroup { dir: group.dir.join("inner") };
+        make(&inner.dir).unwrap();
+        let (shell, daemon) = with_daemon(&inner);
+        assert_eq!(group.pids().unwrap().len(), 2);
+        // Found again after a crash of the daemon.
+        let again = groups.create("outer").unwrap();
+        again.kill().unwrap();
+        assert_eq!(wait::wait_for(shell.pid).unwrap(), KILLED);
+        await_gone(daemon);
+        again.remove().unwrap();
+        groups.remove().unwrap();
+    }
+
+    #[test]
+    fn a_host_that_does_not_let_us_has_no_groups() {
+        assert!(Cgroups::below(Path::new("/proc/self"), "name").is_none());
+        assert!(Cgroups::probe("a/b").is_none());
+    }
 
     #[test]
     fn the_mount_of_version_2_is_found_alone_and_beside_version_1() {
@@ -240,8 +315,8 @@ mod tests {
     #[test]
     fn a_name_cannot_leave_or_meet_the_files_of_the_kernel() {
         for name in ["", "..", "a/b", "cgroup.procs", ".a", "a\nb"] {
-            assert!(plain(name).is_err(), "{name}");
+            assert!(checked(name).is_err(), "{name}");
         }
-        assert!(plain("web-3").is_ok());
+        assert!(checked("web-3").is_ok());
     }
 }

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::sys::{cvt, describe, fds, is, users};
+use crate::sys::{cvt, describe, fds, is, process};
 
 /// Mode of every file made here: for its owner alone.
 const PRIVATE: libc::c_uint = 0o600;
@@ -85,7 +85,7 @@ impl Dir {
     /// [`DirError::Foreign`], [`DirError::Writable`].
     pub fn check_private(&self) -> Result<(), DirError> {
         let about = fds::metadata(self.fd.as_fd())?;
-        if about.uid() != users::effective_uid() {
+        if about.uid() != process::effective_uid() {
             return Err(DirError::Foreign(about.uid()));
         }
         if about.mode() & 0o022 != 0 {
@@ -250,32 +250,17 @@ pub fn space_at(path: &Path) -> io::Result<Space> {
 #[allow(clippy::useless_conversion)]
 fn space_of(about: &libc::statvfs) -> Space {
     let unit = u64::from(about.f_frsize);
-    let blocks = if users::effective_uid() == 0 { about.f_bfree } else { about.f_bavail };
+    let blocks = if process::effective_uid() == 0 { about.f_bfree } else { about.f_bavail };
     Space {
         free: u64::from(blocks).saturating_mul(unit),
         total: u64::from(about.f_blocks).saturating_mul(unit),
     }
 }
 
-/// Takes the lock of an open file, unless another open file has it. Held until the last copy of
-/// the descriptor is closed, whatever becomes of the process.
-///
-/// # Errors
-///
-/// `ENOLCK`; file systems that cannot lock.
-pub fn try_lock(file: &impl AsFd) -> io::Result<bool> {
-    let fd = file.as_fd().as_raw_fd();
-    // SAFETY: takes a descriptor; touches no memory.
-    match cvt(unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) }) {
-        Ok(_) => Ok(true),
-        Err(error) if is(&error, libc::EWOULDBLOCK) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::unique_path;
     use std::io::{Read, Write};
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::PathBuf;
@@ -284,8 +269,8 @@ mod tests {
     struct Scratch(PathBuf);
 
     impl Scratch {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("pmd-dir-{}-{name}", std::process::id()));
+        fn new() -> Self {
+            let path = unique_path("dir");
             fs::create_dir(&path).unwrap();
             Self(path)
         }
@@ -299,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_state_file_is_written_beside_and_renamed() {
-        let scratch = Scratch::new("state");
+        let scratch = Scratch::new();
         let dir = Dir::create_private(&scratch.0.join("a/b")).unwrap();
         dir.create_new("new").unwrap().write_all(b"one").unwrap();
         assert_eq!(dir.create_new("new").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
@@ -317,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_link_or_a_device_in_the_place_of_a_file_is_refused() {
-        let scratch = Scratch::new("link");
+        let scratch = Scratch::new();
         let dir = Dir::open(&scratch.0).unwrap();
         symlink("/etc/passwd", scratch.0.join("link")).unwrap();
         for result in [dir.read("link"), dir.read_write("link"), dir.create_new("link")] {
@@ -331,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_name_is_not_a_way_out() {
-        let scratch = Scratch::new("name");
+        let scratch = Scratch::new();
         let dir = Dir::open(&scratch.0).unwrap();
         for name in ["", ".", "..", "../x", "/etc/passwd", "a/b", "nul\0"] {
             assert_eq!(dir.read_write(name).unwrap_err().kind(), io::ErrorKind::InvalidInput);
@@ -342,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_others_may_write_in_is_refused() {
-        let scratch = Scratch::new("mode");
+        let scratch = Scratch::new();
         for (mode, fit) in [(0o700, true), (0o750, true), (0o720, false), (0o1777, false)] {
             fs::set_permissions(&scratch.0, fs::Permissions::from_mode(mode)).unwrap();
             let result = Dir::create_private(&scratch.0);
@@ -354,22 +339,11 @@ mod tests {
                 );
             }
         }
-        if users::effective_uid() == 0 {
+        if process::effective_uid() == 0 {
             std::os::unix::fs::chown(&scratch.0, Some(12_345), None).unwrap();
             let error = Dir::open(&scratch.0).unwrap().check_private().unwrap_err();
             assert_eq!(error.to_string(), "is owned by user 12345");
         }
-    }
-
-    #[test]
-    fn a_lock_is_held_by_one_open_file() {
-        let scratch = Scratch::new("lock");
-        let dir = Dir::open(&scratch.0).unwrap();
-        let (one, two) = (dir.read_write("lock").unwrap(), dir.read_write("lock").unwrap());
-        assert!(try_lock(&one).unwrap());
-        assert!(!try_lock(&two).unwrap());
-        drop(one);
-        assert!(try_lock(&two).unwrap());
     }
 
     #[test]

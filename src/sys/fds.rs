@@ -6,36 +6,32 @@
 //! never reports its end; the end of a child is learned from the child.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::base::Pid;
 use crate::sys::{cvt, is};
 
-/// What every pipe has at first, in bytes.
-const USUAL_CAPACITY: usize = 64 * 1024;
+/// For opening files by path: not through a symbolic link in the last place.
+pub const NOFOLLOW: i32 = libc::O_NOFOLLOW;
+
 /// `PIPEFS_MAGIC` of `statfs(2)`.
 const PIPE_FILE_SYSTEM: u64 = 0x5049_5045;
 
 /// A pipe held by one read-write descriptor, in blocking mode, as a child's standard output.
 ///
-/// `capacity` is asked for if it is more than the usual 64 KiB; a refusal (a user's pipes share a
-/// limit) is no error. The daemon reads by [`crate::sys::splice`] alone, which never blocks
-/// whatever the mode.
+/// It has the usual 64 KiB: a user's pipes share a limit, so none is enlarged before it is found
+/// full. The daemon reads by [`crate::sys::splice`] alone, which never blocks whatever the mode.
 ///
 /// # Errors
 ///
 /// `EMFILE`, `ENFILE`; those of opening `/proc/self/fd`.
-pub fn open_pipe(capacity: usize) -> io::Result<OwnedFd> {
+pub fn open_pipe_rdwr() -> io::Result<OwnedFd> {
     let (reader, _writer) = pipe()?;
-    let both = reopen(&reader)?;
-    if capacity > USUAL_CAPACITY {
-        let _ = set_pipe_size(borrow(&both), capacity);
-    }
-    Ok(both)
+    reopen(&reader)
 }
 
 /// An ordinary pipe: where to read, where to write. Both block.
@@ -144,7 +140,7 @@ pub(super) fn metadata(fd: BorrowedFd<'_>) -> io::Result<fs::Metadata> {
 /// # Errors
 ///
 /// `EPERM` unless we are root.
-pub fn give_to(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
+pub fn change_owner(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
     std::os::unix::fs::fchown(fd, Some(uid), Some(gid))
 }
 
@@ -214,20 +210,6 @@ pub fn inherited(number: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Makes reads and writes through this open file description wait for nothing, or wait again.
-///
-/// # Errors
-///
-/// Those of `fcntl(2)`.
-pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
-    // SAFETY: reads flags of an open descriptor.
-    let flags = cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
-    let flags = if on { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
-    // SAFETY: sets flags of an open descriptor.
-    cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) })?;
-    Ok(())
-}
-
 /// A file in memory alone, gone with its last descriptor.
 ///
 /// # Errors
@@ -252,23 +234,96 @@ pub(super) fn highest_open() -> RawFd {
     listed.unwrap_or(65_535)
 }
 
+/// How many descriptors this process has open; 0 where it may not look.
+#[must_use]
+pub fn open_descriptors() -> usize {
+    // One of them is the descriptor of this very look.
+    fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1))
+}
+
+/// Whether a call failed because this process, or the system, has no descriptor left.
+#[must_use]
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    is(error, libc::EMFILE) || is(error, libc::ENFILE)
+}
+
+/// Whether reads and writes through this open file wait. All descriptors that were copied from
+/// one another share this.
+///
+/// # Errors
+///
+/// None that a valid descriptor can meet.
+pub fn set_nonblocking(fd: &impl AsFd, nonblocking: bool) -> io::Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: asks for flags; touches no memory.
+    let before = cvt(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+    let after = if nonblocking { before | libc::O_NONBLOCK } else { before & !libc::O_NONBLOCK };
+    if after != before {
+        // SAFETY: sets flags; touches no memory.
+        cvt(unsafe { libc::fcntl(fd, libc::F_SETFL, after) })?;
+    }
+    Ok(())
+}
+
+/// Writes a line and its end into a pipe that nobody else writes to: all of it at once, or nothing.
+/// Never waits. The pipe's end does not block from then on.
+///
+/// # Errors
+///
+/// `EAGAIN`: there is no room, the reader does not read. `EPIPE`: there is no reader. `EMSGSIZE`:
+/// longer than the pipe.
+pub fn write_line(pipe: &File, line: &[u8]) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(line.len() + 1);
+    bytes.extend_from_slice(line);
+    bytes.push(b'\n');
+    set_nonblocking(pipe, true)?;
+    // What is shorter the kernel takes whole or not at all.
+    if bytes.len() > libc::PIPE_BUF {
+        let size = pipe_size(pipe.as_fd())?;
+        if bytes.len() > size {
+            return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+        }
+        // Room is given in whole pages, and what waits may be spread over more of them than it
+        // needs: only an empty pipe is sure to have room.
+        if waiting(pipe.as_fd())? > 0 {
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+    }
+    (&*pipe).write_all(&bytes)
+}
+
+/// Opens or makes a lock file, with mode 0600, and takes its lock; `None` if somebody has it. It
+/// is held until the descriptor is closed, whatever becomes of the process, and not by children.
+///
+/// # Errors
+///
+/// Those of opening it; `ELOOP` for a symbolic link; file systems that cannot lock.
+pub fn try_lock(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = options.mode(0o600).custom_flags(NOFOLLOW).open(path)?;
+    // SAFETY: takes a descriptor; touches no memory.
+    match cvt(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Ok(_) => Ok(Some(file.into())),
+        Err(error) if is(&error, libc::EWOULDBLOCK) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn borrow(fd: &OwnedFd) -> BorrowedFd<'_> {
-    std::os::fd::AsFd::as_fd(fd)
+    fd.as_fd()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Write};
-    use std::os::fd::AsFd;
-
-    fn own_pid() -> Pid {
-        Pid::new(i32::try_from(std::process::id()).unwrap()).unwrap()
-    }
+    use crate::sys::process;
+    use crate::sys::testing::unique_path;
+    use std::io::Read;
 
     #[test]
     fn a_pipe_is_read_and_written_through_one_descriptor() {
-        let mut pipe = File::from(open_pipe(0).unwrap());
+        let mut pipe = File::from(open_pipe_rdwr().unwrap());
         pipe.write_all(b"hello").unwrap();
         assert_eq!(waiting(pipe.as_fd()).unwrap(), 5);
         let mut word = [0; 5];
@@ -278,22 +333,20 @@ mod tests {
 
     #[test]
     fn a_pipe_may_be_larger_or_smaller() {
-        let pipe = open_pipe(0).unwrap();
+        let pipe = open_pipe_rdwr().unwrap();
         let size = pipe_size(pipe.as_fd()).unwrap();
         let page = set_pipe_size(pipe.as_fd(), 1).unwrap();
         assert!(page <= size);
         assert_eq!(pipe_size(pipe.as_fd()).unwrap(), page);
-        // A wish that cannot be met is no failure.
-        assert!(open_pipe(usize::MAX).is_ok());
     }
 
     #[test]
     fn a_pipe_is_found_again_under_its_number_or_another() {
-        let pipe = open_pipe(0).unwrap();
+        let pipe = open_pipe_rdwr().unwrap();
         let inode = inode_of(pipe.as_fd()).unwrap();
         File::from(pipe.try_clone().unwrap()).write_all(b"x").unwrap();
         for number in [pipe.as_raw_fd(), 0] {
-            let again = attach_pipe(own_pid(), number, inode).unwrap().unwrap();
+            let again = attach_pipe(process::own_pid(), number, inode).unwrap().unwrap();
             assert_eq!(inode_of(again.as_fd()).unwrap(), inode);
             assert_eq!(waiting(again.as_fd()).unwrap(), 1);
         }
@@ -301,14 +354,14 @@ mod tests {
 
     #[test]
     fn what_is_not_that_pipe_is_not_attached() {
-        let pipe = open_pipe(0).unwrap();
+        let pipe = open_pipe_rdwr().unwrap();
         let file = File::open("/proc/self/exe").unwrap();
         let inode = inode_of(file.as_fd()).unwrap();
-        assert!(attach_pipe(own_pid(), file.as_raw_fd(), inode).unwrap().is_none());
+        assert!(attach_pipe(process::own_pid(), file.as_raw_fd(), inode).unwrap().is_none());
         let gone = inode_of(pipe.as_fd()).unwrap();
         let number = pipe.as_raw_fd();
         drop(pipe);
-        assert!(attach_pipe(own_pid(), number, gone).unwrap().is_none());
+        assert!(attach_pipe(process::own_pid(), number, gone).unwrap().is_none());
         let nobody = Pid::new(i32::MAX).unwrap();
         assert!(attach_pipe(nobody, 1, gone).unwrap().is_none());
     }
@@ -323,10 +376,50 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_written_whole_or_not_at_all() {
+        let (reader, writer) = pipe().unwrap();
+        let (mut reader, writer) = (File::from(reader), File::from(writer));
+        let size = pipe_size(writer.as_fd()).unwrap();
+        let too_long = write_line(&writer, &vec![b'x'; size]).unwrap_err();
+        assert_eq!(too_long.raw_os_error(), Some(libc::EMSGSIZE));
+        write_line(&writer, &vec![b'x'; size - 1]).unwrap();
+        for line in [b"".as_slice(), &[b'y'; 5000]] {
+            let full = write_line(&writer, line).unwrap_err();
+            assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        }
+        reader.read_exact(&mut vec![0; size]).unwrap();
+        write_line(&writer, b"short").unwrap();
+        let mut line = [0; 6];
+        reader.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"short\n");
+        drop(reader);
+        assert_eq!(write_line(&writer, b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_lock_has_one_holder() {
+        let path = unique_path("lock");
+        let lock = try_lock(&path).unwrap().unwrap();
+        assert!(try_lock(&path).unwrap().is_none());
+        drop(lock);
+        assert!(try_lock(&path).unwrap().is_some());
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        let error = try_lock(&path).unwrap_err();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
+    }
+
+    #[test]
+    fn descriptors_are_counted() {
+        assert!(open_descriptors() >= 3);
+    }
+
+    #[test]
     fn every_descriptor_is_close_on_exec() {
         let (read, write) = pipe().unwrap();
         let (ours, theirs) = socket_pair().unwrap();
-        for fd in [read, write, ours, theirs, open_pipe(0).unwrap(), null_device().unwrap()] {
+        for fd in [read, write, ours, theirs, open_pipe_rdwr().unwrap(), null_device().unwrap()] {
             // SAFETY: asks for flags; touches no memory.
             let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };
             assert_eq!(flags, libc::FD_CLOEXEC);

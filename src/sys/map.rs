@@ -7,13 +7,13 @@
 //!
 //! The promise ends where another program shortens the file: keep it in a private directory.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::ptr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::sys::{cvt, is};
 
@@ -25,19 +25,30 @@ pub struct SharedMap {
     base: *mut AtomicU64,
     /// Size of the mapping, in bytes.
     max: usize,
-    /// Bytes from the beginning that are sure to have blocks.
-    ensured: Cell<usize>,
+    /// Bytes from the beginning that are sure to have blocks. Only grows.
+    ensured: AtomicUsize,
 }
 
 // SAFETY: the mapping belongs to the value, and what it gives out is atomic.
 unsafe impl Send for SharedMap {}
-// SAFETY: as above; growing needs `&mut`.
+// SAFETY: as above; growing is a call of the kernel and a store to an atomic number.
 unsafe impl Sync for SharedMap {}
 
 /// Bytes in a word.
 const WORD: usize = size_of::<u64>();
 
 impl SharedMap {
+    /// Opens or makes a file, with mode 0600, and maps it.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening it, `ELOOP` for a symbolic link; those of [`Self::of_file`].
+    pub fn open(path: &Path, max: usize) -> io::Result<Self> {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        Self::of_file(options.mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?, max)
+    }
+
     /// Maps `file`, which must be open for reading and writing. Of a file longer than `max` bytes
     /// only the beginning is reached. What the file holds is kept, and is ensured.
     ///
@@ -45,7 +56,7 @@ impl SharedMap {
     ///
     /// `ENOSPC` if a file with holes cannot be filled; `ENODEV`, `EACCES` if it cannot be mapped;
     /// `ENOMEM`.
-    pub fn open(file: File, max: usize) -> io::Result<Self> {
+    pub fn of_file(file: File, max: usize) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing.
         let base = unsafe {
             libc::mmap(
@@ -60,7 +71,7 @@ impl SharedMap {
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let map = Self { file, base: base.cast(), max, ensured: Cell::new(0) };
+        let map = Self { file, base: base.cast(), max, ensured: AtomicUsize::new(0) };
         let length = usize::try_from(map.file.metadata()?.len()).unwrap_or(max).min(max);
         map.ensure(length / WORD * WORD)?;
         Ok(map)
@@ -70,22 +81,46 @@ impl SharedMap {
     ///
     /// # Errors
     ///
-    /// `ENOSPC`, `EDQUOT`: nothing has changed. `EFBIG` above the size given to [`Self::open`].
+    /// `ENOSPC`, `EDQUOT`: nothing has changed. `EFBIG` above the size given at the beginning.
     pub fn ensure(&self, bytes: usize) -> io::Result<()> {
-        if bytes <= self.ensured.get() {
+        let ensured = self.len();
+        if bytes <= ensured {
             return Ok(());
         }
         if bytes > self.max {
             return Err(io::Error::from_raw_os_error(libc::EFBIG));
         }
-        match allocate(&self.file, self.ensured.get(), bytes) {
-            Err(error) if is(&error, libc::EOPNOTSUPP) => {
-                fill(&self.file, self.ensured.get(), bytes)?
-            }
+        match allocate(&self.file, ensured, bytes) {
+            Err(error) if is(&error, libc::EOPNOTSUPP) => fill(&self.file, ensured, bytes)?,
             other => other?,
         }
-        self.ensured.set(bytes);
+        self.ensured.fetch_max(bytes, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Makes every word zero, and sure that the first `bytes` bytes can be used. The file is not
+    /// shortened: somebody may be looking at what would go.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ensure`].
+    pub fn reset(&self, bytes: usize) -> io::Result<()> {
+        for word in self.words() {
+            word.store(0, Ordering::Release);
+        }
+        self.ensure(bytes)
+    }
+
+    /// Bytes that are ensured.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ensured.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing is ensured.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The words that are ensured.
@@ -93,7 +128,7 @@ impl SharedMap {
     pub fn words(&self) -> &[AtomicU64] {
         // SAFETY: the mapping is at least `ensured` bytes long, aligned to a page, lives as long
         // as `self`, and `ensure` has made blocks for that much; any bits are a number.
-        unsafe { std::slice::from_raw_parts(self.base, self.ensured.get() / WORD) }
+        unsafe { std::slice::from_raw_parts(self.base, self.len() / WORD) }
     }
 
     /// Size of the mapping, in bytes: what [`Self::ensure`] may be asked for.
@@ -154,28 +189,16 @@ fn fill(file: &File, from: usize, to: usize) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
+    use crate::sys::testing::{SmallDisk, nameless_file, unique_path};
     use std::sync::atomic::Ordering::Relaxed;
 
-    /// A file without a name.
-    fn scratch(directory: PathBuf) -> File {
-        let path = directory.join(format!(
-            "pmd-map-{}-{:?}",
-            std::process::id(),
-            std::thread::current().id()
-        ));
-        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        file
-    }
-
     fn file() -> File {
-        scratch(std::env::temp_dir())
+        nameless_file(&std::env::temp_dir())
     }
 
     #[test]
     fn a_map_grows_and_keeps_what_it_holds() {
-        let map = SharedMap::open(file(), 1024 * 1024).unwrap();
+        let map = SharedMap::of_file(file(), 1024 * 1024).unwrap();
         assert!(map.words().is_empty());
         map.ensure(16).unwrap();
         map.words()[1].store(7, Relaxed);
@@ -190,18 +213,33 @@ mod tests {
 
     #[test]
     fn more_than_the_maximum_is_refused() {
-        let map = SharedMap::open(file(), 4096).unwrap();
+        let map = SharedMap::of_file(file(), 4096).unwrap();
         let error = map.ensure(4097).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EFBIG));
         assert!(map.words().is_empty());
     }
 
     #[test]
+    fn a_reset_map_is_zero_all_over() {
+        let path = unique_path("map");
+        let map = SharedMap::open(&path, 8192).unwrap();
+        map.ensure(64).unwrap();
+        map.words()[7].store(7, Relaxed);
+        drop(map);
+        let map = SharedMap::open(&path, 8192).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!((map.len(), map.words()[7].load(Relaxed)), (64, 7));
+        map.reset(16).unwrap();
+        assert_eq!((map.len(), map.words()[7].load(Relaxed)), (64, 0));
+        assert!(!map.is_empty());
+    }
+
+    #[test]
     fn another_map_of_the_file_sees_the_same() {
         let file = file();
-        let one = SharedMap::open(file.try_clone().unwrap(), 8192).unwrap();
+        let one = SharedMap::of_file(file.try_clone().unwrap(), 8192).unwrap();
         one.ensure(4096).unwrap();
-        let two = SharedMap::open(file, 8192).unwrap();
+        let two = SharedMap::of_file(file, 8192).unwrap();
         one.words()[3].store(5, Relaxed);
         assert_eq!(two.words()[3].load(Relaxed), 5);
         assert_eq!(two.words().len(), 512);
@@ -211,7 +249,7 @@ mod tests {
     fn a_file_longer_than_the_map_is_used_in_part() {
         let file = file();
         file.set_len(10_000).unwrap();
-        let map = SharedMap::open(file, 4096).unwrap();
+        let map = SharedMap::of_file(file, 4096).unwrap();
         assert_eq!(map.words().len(), 512);
     }
 
@@ -230,7 +268,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_an_error_and_not_a_signal() {
         let Some(disk) = SmallDisk::mount(64 * 1024) else { return };
-        let map = SharedMap::open(scratch(disk.0.clone()), 1024 * 1024).unwrap();
+        let map = SharedMap::of_file(nameless_file(&disk.0), 1024 * 1024).unwrap();
         map.ensure(32 * 1024).unwrap();
         let error = map.ensure(512 * 1024).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
@@ -238,37 +276,9 @@ mod tests {
             word.store(1, Relaxed);
         }
         // A file with a hole cannot be opened unless the hole can be filled.
-        let holes = scratch(disk.0.clone());
+        let holes = nameless_file(&disk.0);
         holes.set_len(512 * 1024).unwrap();
-        let error = SharedMap::open(holes, 1024 * 1024).unwrap_err();
+        let error = SharedMap::of_file(holes, 1024 * 1024).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
-    }
-
-    struct SmallDisk(PathBuf);
-
-    impl SmallDisk {
-        fn mount(bytes: usize) -> Option<Self> {
-            let path = std::env::temp_dir().join(format!("pmd-disk-{}", std::process::id()));
-            std::fs::create_dir(&path).unwrap();
-            let target = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-            let options = std::ffi::CString::new(format!("size={bytes}")).unwrap();
-            let (kind, data) = (c"tmpfs".as_ptr(), options.as_ptr().cast());
-            // SAFETY: all arguments are C strings that live for the whole call.
-            let result = unsafe { libc::mount(kind, target.as_ptr(), kind, 0, data) };
-            if result != 0 {
-                std::fs::remove_dir(&path).unwrap();
-                return None;
-            }
-            Some(Self(path))
-        }
-    }
-
-    impl Drop for SmallDisk {
-        fn drop(&mut self) {
-            let target = std::ffi::CString::new(self.0.to_str().unwrap()).unwrap();
-            // SAFETY: the target is a C string that lives for the whole call.
-            unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
-            std::fs::remove_dir(&self.0).unwrap();
-        }
     }
 }

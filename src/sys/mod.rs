@@ -24,6 +24,8 @@ pub mod kill;
 pub mod limits;
 /// Shared memory in a file that grows.
 pub mod map;
+/// Who listens on a port.
+pub mod net;
 /// Who is at the other end of a Unix socket.
 pub mod peer;
 /// Processes that are not our children, and all signals that must not meet a stranger.
@@ -38,6 +40,8 @@ pub mod signals;
 pub mod spawn;
 /// Bytes from pipe to file without passing through us.
 pub mod splice;
+#[cfg(test)]
+mod testing;
 /// Process trees: finding and ending them without control groups.
 pub mod tree;
 /// Users and groups, from the files.

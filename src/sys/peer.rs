@@ -1,10 +1,10 @@
-//! Who is at the other end of a Unix socket.
+//! Who is at the other end of a Unix socket: of a connection, or of each datagram.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use crate::base::Pid;
-use crate::sys::{cvt, cvt_size};
+use crate::sys::{cvt, cvt_size, is};
 
 /// Who connected, as the kernel saw it at `connect(2)` or `socketpair(2)`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,15 +41,15 @@ pub fn peer_credentials(socket: &impl AsFd) -> io::Result<PeerCredentials> {
     Ok(PeerCredentials { pid: Pid::new(found.pid), uid: found.uid, gid: found.gid })
 }
 
-/// Asks the kernel to say with each datagram who sent it.
+/// Makes the kernel say with each datagram who sent it.
 ///
 /// # Errors
 ///
-/// `ENOTSOCK` for what is no socket.
+/// `ENOTSOCK` and such for what is no Unix socket.
 pub fn pass_credentials(socket: &impl AsFd) -> io::Result<()> {
     let on: libc::c_int = 1;
     let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
-    // SAFETY: `on` is valid for reads of `length` bytes.
+    // SAFETY: `on` is valid for reads of `length` bytes for the whole call.
     cvt(unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
@@ -58,73 +58,109 @@ pub fn pass_credentials(socket: &impl AsFd) -> io::Result<()> {
             (&raw const on).cast(),
             length,
         )
-    })?;
-    Ok(())
+    })
+    .map(drop)
 }
 
-/// Takes one datagram and who sent it, from a socket that was given to [`pass_credentials`]. Never
-/// waits. Descriptors that come along are closed by the kernel: there is no room for them.
+/// Room for one `ucred` and the head of its message, aligned like one. What does not fit, such as
+/// descriptors somebody sends along, the kernel drops and closes.
+#[repr(C)]
+union Control {
+    head: libc::cmsghdr,
+    bytes: [u8; 64],
+}
+
+/// Receives one datagram: how long it is (cut at the length of `buffer`) and who sent it. Never
+/// waits. The sender is `None` unless [`pass_credentials`] was called before it was sent.
 ///
 /// # Errors
 ///
-/// `WouldBlock` when there is none.
+/// `EAGAIN` when there is none.
 pub fn receive_with_sender(
     socket: &impl AsFd,
     buffer: &mut [u8],
 ) -> io::Result<(usize, Option<Pid>)> {
-    // Room for one credentials message and nothing else; u64 aligns it as `cmsghdr` needs.
-    let mut control = [0_u64; 4];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    // SAFETY: all-zero is a valid `msghdr`: null pointers with lengths of zero.
+    let mut control = Control { bytes: [0; 64] };
+    // SAFETY: `msghdr` is pointers and numbers, for which all zeroes is a value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
-    message.msg_control = control.as_mut_ptr().cast();
-    // SAFETY: computes a length from a length.
-    let room = unsafe { libc::CMSG_SPACE(u32::try_from(size_of::<libc::ucred>()).unwrap_or(0)) };
-    message.msg_controllen = (room as usize).min(size_of_val(&control)) as _;
+    message.msg_control = (&raw mut control).cast();
+    // SAFETY: computes a number.
+    let space = unsafe { libc::CMSG_SPACE(UCRED_SIZE) };
+    // The C libraries disagree about the width.
+    #[allow(clippy::unnecessary_cast)]
+    {
+        message.msg_controllen = space as _;
+    }
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: `message` points at `part`, `buffer` and `control`, all valid for writes of the
-    // lengths it names for the whole call.
-    let length =
-        cvt_size(unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) })?;
-    // SAFETY: the kernel has filled `message`; the header it gives, if any, lies in `control`.
-    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message).as_ref() };
-    let sender = header
-        .filter(|header| {
-            header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_CREDENTIALS
+    let length = loop {
+        // SAFETY: `message` points to one buffer and to room for control messages, with their
+        // lengths; both live for the whole call.
+        let result = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) };
+        match cvt_size(result) {
+            Err(error) if is(&error, libc::EINTR) => {}
+            other => break other?,
+        }
+    };
+    // SAFETY: `message` is as the kernel left it: the first control message, if any, is whole and
+    // inside `control`.
+    let head = unsafe { libc::CMSG_FIRSTHDR(&raw const message).as_ref() };
+    let sender = head
+        .filter(|head| {
+            head.cmsg_level == libc::SOL_SOCKET && head.cmsg_type == libc::SCM_CREDENTIALS
         })
-        .and_then(|header| {
-            // SAFETY: a message of this type carries one `ucred`; it may lie unaligned.
-            let found = unsafe { libc::CMSG_DATA(header).cast::<libc::ucred>().read_unaligned() };
-            Pid::new(found.pid)
+        .and_then(|head| {
+            // SAFETY: behind the head of such a message stands a `ucred`, perhaps not aligned.
+            let who = unsafe { libc::CMSG_DATA(head).cast::<libc::ucred>().read_unaligned() };
+            Pid::new(who.pid)
         });
     Ok((length, sender))
 }
 
+#[allow(clippy::cast_possible_truncation)]
+const UCRED_SIZE: libc::c_uint = size_of::<libc::ucred>() as libc::c_uint;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::users;
+    use crate::sys::process;
+    use crate::sys::testing::unique_path;
     use std::net::TcpListener;
-    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
     #[test]
     fn the_peer_of_a_pair_is_this_process() {
         let (one, _two) = UnixStream::pair().unwrap();
         let peer = peer_credentials(&one).unwrap();
         assert_eq!(peer.pid.map(Pid::raw), i32::try_from(std::process::id()).ok());
-        assert_eq!((peer.uid, peer.gid), (users::effective_uid(), users::effective_gid()));
+        assert_eq!((peer.uid, peer.gid), (process::effective_uid(), process::effective_gid()));
     }
 
     #[test]
     fn what_is_no_connected_unix_socket_has_no_peer() {
         assert!(peer_credentials(&TcpListener::bind("127.0.0.1:0").unwrap()).is_err());
         assert!(peer_credentials(&std::fs::File::open("/dev/null").unwrap()).is_err());
-        let path = std::env::temp_dir().join(format!("pmd-peer-{}", std::process::id()));
+        let path = unique_path("peer");
         let listener = UnixListener::bind(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         // A listener's own credentials are those of whoever called `listen`.
-        assert_eq!(peer_credentials(&listener).unwrap().uid, users::effective_uid());
+        assert_eq!(peer_credentials(&listener).unwrap().uid, process::effective_uid());
+    }
+    #[test]
+    fn a_datagram_comes_with_its_sender() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        pass_credentials(&ours).unwrap();
+        let mut buffer = [0; 4];
+        let error = receive_with_sender(&ours, &mut buffer).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        theirs.send(b"ready").unwrap();
+        let own = process::own_pid();
+        assert_eq!(receive_with_sender(&ours, &mut buffer).unwrap(), (4, Some(own)));
+        assert_eq!(&buffer, b"read");
+        // Not asked for on the other end.
+        ours.send(b"x").unwrap();
+        assert_eq!(receive_with_sender(&theirs, &mut buffer).unwrap(), (1, None));
     }
 }

@@ -157,3 +157,75 @@ impl AsRawFd for PidFd {
 }
 
 const _: () = assert!(size_of::<Info>() == 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing::{Shell, await_end, plain};
+    use crate::sys::{proc, process};
+
+    #[test]
+    fn a_process_has_one_inode_for_life_and_no_other_has_it() {
+        let own = PidFd::open(process::own_pid()).unwrap().unwrap();
+        let Some(inode) = own.inode().unwrap() else { return };
+        assert_eq!(PidFd::open(process::own_pid()).unwrap().unwrap().inode().unwrap(), Some(inode));
+        let parent = PidFd::open(process::parent().unwrap()).unwrap().unwrap();
+        assert_ne!(parent.inode().unwrap(), Some(inode));
+        // Not on pidfs: no number at all.
+        assert_eq!(PidFd(fds::null_device().unwrap()).inode().unwrap(), None);
+    }
+
+    #[test]
+    fn nobody_is_nobody() {
+        assert!(PidFd::open(Pid::new(i32::MAX).unwrap()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_signal_reaches_the_process_and_after_its_end_nobody() {
+        let shell = Shell::start("read x", plain());
+        let pidfd = PidFd::open(shell.pid).unwrap().unwrap();
+        assert_eq!(pidfd.life().unwrap(), Life::Running);
+        assert_eq!(pidfd.exit_status().unwrap(), None);
+        pidfd.signal(Signal::KILL).unwrap();
+        await_end(&pidfd);
+        assert_eq!(pidfd.life().unwrap(), Life::Ended);
+        assert_eq!(pidfd.exit_status().unwrap(), None);
+        let killed = ExitStatus::Signal { signal: Signal::KILL, core: false };
+        assert_eq!(proc::stat(shell.pid).unwrap().unwrap().exit_status(), Some(killed));
+        assert_eq!(wait::wait_for(shell.pid).unwrap(), killed);
+        assert!(is(&pidfd.signal(Signal::KILL).unwrap_err(), libc::ESRCH));
+        if tells_exit_status() {
+            assert_eq!(pidfd.life().unwrap(), Life::Gone);
+            assert_eq!(pidfd.exit_status().unwrap(), Some(killed));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_process_that_is_no_child_is_told() {
+        if !tells_exit_status() {
+            return;
+        }
+        // The shell waits for its child, so it is reaped, but not by us.
+        let script = "sh -c 'echo $$; kill -STOP $$; exit 42' & wait; read x";
+        let mut shell = Shell::start(script, plain());
+        let grandchild = Pid::new(shell.line().parse().unwrap()).unwrap();
+        let pidfd = PidFd::open(grandchild).unwrap().unwrap();
+        while proc::state_letter(grandchild) != Some('T') {
+            std::thread::yield_now();
+        }
+        pidfd.signal(Signal::CONT).unwrap();
+        let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: 0, revents: 0 };
+        // SAFETY: `poll` is one valid entry for the whole call. POLLHUP is always reported.
+        assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 10_000) }, 1);
+        assert_eq!(pidfd.life().unwrap(), Life::Gone);
+        assert_eq!(pidfd.exit_status().unwrap(), Some(ExitStatus::Code(42)));
+        shell.finish();
+    }
+
+    /// Linux 6.15.
+    fn tells_exit_status() -> bool {
+        let kernel = process::host().unwrap().kernel;
+        let mut numbers = kernel.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 15)
+    }
+}

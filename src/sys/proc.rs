@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 
 use crate::base::{ExitStatus, Pid};
-use crate::sys::{is, wait};
+use crate::sys::{is, process, wait};
 
 /// The most that is read of a process's arguments or environment, in bytes: the kernel's own limit
 /// on both together for the usual stack of 8 MiB, twice.
@@ -102,30 +102,28 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     })
 }
 
-/// Memory of a process, in bytes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Memory {
-    pub total: u64,
-    pub resident: u64,
+/// The state letter of a process as a whole; `None` if it is gone.
+#[must_use]
+pub fn state_letter(pid: Pid) -> Option<char> {
+    let stat = stat(pid).ok().flatten()?;
+    let main_thread_alone = matches!(stat.state, b'Z' | b'X') && !stat.is_zombie();
+    Some(if main_thread_alone { 'S' } else { char::from(stat.state) })
 }
 
-/// Reads `/proc/PID/statm`.
-///
-/// # Errors
-///
-/// As [`stat`].
-pub fn memory(pid: Pid) -> io::Result<Option<Memory>> {
+/// The process group of a process, by its leader; `None` if it is gone.
+#[must_use]
+pub fn group_of(pid: Pid) -> Option<Pid> {
+    stat(pid).ok().flatten().and_then(|stat| Pid::new(stat.group))
+}
+
+/// Resident memory of a process, in bytes; `None` if it is gone.
+#[must_use]
+pub fn resident(pid: Pid) -> Option<u64> {
     let mut buffer = [0; 256];
-    let Some(length) = read_into(&format!("/proc/{pid}/statm"), &mut buffer)? else {
-        return Ok(None);
-    };
-    let text = std::str::from_utf8(&buffer[..length]).unwrap_or("");
-    let mut pages = text.split_ascii_whitespace().map_while(|field| field.parse::<u64>().ok());
-    let (Some(total), Some(resident)) = (pages.next(), pages.next()) else {
-        return Ok(None);
-    };
-    let page = page_size();
-    Ok(Some(Memory { total: total.saturating_mul(page), resident: resident.saturating_mul(page) }))
+    let length = read_into(&format!("/proc/{pid}/statm"), &mut buffer).ok().flatten()?;
+    let text = std::str::from_utf8(buffer.get(..length)?).ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages.saturating_mul(page_size()))
 }
 
 /// The arguments a process was started with, or has put in their place. Empty for a zombie.
@@ -147,9 +145,18 @@ pub fn command_line(pid: Pid) -> io::Result<Option<Vec<Vec<u8>>>> {
 /// Whether a process was started with this `NAME=value` in its environment. False for one we may
 /// not look at, and for a zombie.
 #[must_use]
-pub fn environment_has(pid: Pid, variable: &[u8]) -> bool {
+pub fn environ_contains(pid: Pid, variable: &[u8]) -> bool {
     let Ok(Some(bytes)) = read_all(&format!("/proc/{pid}/environ")) else { return false };
     bytes.split(|&byte| byte == 0).any(|entry| entry == variable)
+}
+
+/// The first living process with this `NAME=value` in its environment that is not we ourselves,
+/// lowest number first.
+#[must_use]
+pub fn find_by_environ(variable: &[u8]) -> Option<Pid> {
+    let own = process::own_pid();
+    let found = all().ok()?.filter(|&pid| pid != own && environ_contains(pid, variable));
+    found.min()
 }
 
 /// Every process there is.
@@ -251,15 +258,12 @@ fn is_gone(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::process::own_pid;
 
     /// As a kernel wrote it (Linux 6.18), with another name.
     const LINE: &str = "4711 (a) R (b \n c) S 1 2 3 34816 4711 4194304 94 0 0 0 5 6 0 0 20 0 4 0 \
         9911 2318336 216 18446744073709551615 1 1 0 0 0 0 0 4096 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 \
         0 0 2304\n";
-
-    fn own_pid() -> Pid {
-        Pid::new(i32::try_from(std::process::id()).unwrap()).unwrap()
-    }
 
     #[test]
     fn a_name_made_to_deceive_does_not() {
@@ -293,8 +297,9 @@ mod tests {
         let stat = stat(own_pid()).unwrap().unwrap();
         assert!(stat.threads >= 1 && !stat.is_zombie());
         assert_eq!(start_time(own_pid()).unwrap(), Some(stat.start_time));
-        let memory = memory(own_pid()).unwrap().unwrap();
-        assert!(memory.resident > 0 && memory.total >= memory.resident);
+        assert!(resident(own_pid()).unwrap() > 0);
+        assert!(matches!(state_letter(own_pid()), Some('R' | 'S')));
+        assert_eq!(group_of(own_pid()).map(Pid::raw), Some(stat.group));
         assert!(!command_line(own_pid()).unwrap().unwrap().is_empty());
         assert!(all().unwrap().any(|pid| pid == own_pid()));
         assert_eq!(boot_id().unwrap().len(), 36);
@@ -305,9 +310,9 @@ mod tests {
     fn a_process_that_is_gone_is_none() {
         let nobody = Pid::new(i32::MAX).unwrap();
         assert_eq!(stat(nobody).unwrap(), None);
-        assert_eq!(memory(nobody).unwrap(), None);
+        assert_eq!((resident(nobody), state_letter(nobody), group_of(nobody)), (None, None, None));
         assert_eq!(command_line(nobody).unwrap(), None);
         assert_eq!(children(nobody).unwrap(), []);
-        assert!(!environment_has(nobody, b"A=b"));
+        assert!(!environ_contains(nobody, b"A=b"));
     }
 }

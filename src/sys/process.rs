@@ -2,10 +2,12 @@
 
 use std::ffi::{CStr, c_char};
 use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use crate::base::{Pid, Signal};
+use crate::sys::limits::{self, Limit, Resource};
 use crate::sys::{cvt, cvt_size, is};
 
 /// This process.
@@ -86,12 +88,48 @@ pub fn is_terminal(fd: &impl AsFd) -> bool {
     io::IsTerminal::is_terminal(&fd.as_fd())
 }
 
-/// Fills `bytes` with numbers nobody can guess.
+/// Never write more than this many bytes of a core file; 0: none, for it would hold every
+/// environment of every app.
+///
+/// # Errors
+///
+/// `EINVAL` above the hard limit.
+pub fn set_core_limit(bytes: u64) -> io::Result<()> {
+    let hard = limits::limit(Resource::Core)?.hard;
+    limits::set_limit(Resource::Core, Limit { soft: bytes, hard })
+}
+
+/// The user in whose name this process acts.
+#[must_use]
+pub fn effective_uid() -> u32 {
+    // SAFETY: reads a number of this process; cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// The group in whose name this process acts.
+#[must_use]
+pub fn effective_gid() -> u32 {
+    // SAFETY: reads a number of this process; cannot fail.
+    unsafe { libc::getegid() }
+}
+
+/// A number nobody can guess. Where the kernel has none to give, the standard library's own
+/// source stands in.
+#[must_use]
+pub fn random() -> u64 {
+    let mut bytes = [0; 8];
+    match fill_random(&mut bytes) {
+        Ok(()) => u64::from_ne_bytes(bytes),
+        Err(_) => RandomState::new().build_hasher().finish(),
+    }
+}
+
+/// Fills `bytes` with numbers nobody can guess: for keys.
 ///
 /// # Errors
 ///
 /// `ENOSYS` on kernels before 3.17. Waits only in the first seconds of a boot.
-pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
     let mut rest = bytes;
     while !rest.is_empty() {
         // SAFETY: `rest` is valid for writes of its length.
@@ -166,9 +204,10 @@ mod tests {
     #[test]
     fn random_bytes_differ() {
         let (mut one, mut two) = ([0; 32], [0; 32]);
-        random(&mut one).unwrap();
-        random(&mut two).unwrap();
+        fill_random(&mut one).unwrap();
+        fill_random(&mut two).unwrap();
         assert_ne!(one, two);
+        assert_ne!(random(), random());
     }
 
     #[test]

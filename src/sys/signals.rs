@@ -4,9 +4,13 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::base::{Pid, Signal};
 use crate::sys::{cvt, cvt_size, is};
+
+/// Highest signal number.
+const LAST: libc::c_int = 64;
 
 /// A choice of signals, readable as they arrive. Does not block.
 ///
@@ -76,7 +80,7 @@ pub fn ignore(signal: Signal) {
 /// Undoes what the program that started us may have left behind: ignored signals have their
 /// default again, and none is blocked. `SIGPIPE` stays ignored, as Rust's own start leaves it.
 pub fn reset_inherited() {
-    for number in 1..=64 {
+    for number in 1..=LAST {
         if number != libc::SIGPIPE && is_ignored(number) {
             dispose(number, libc::SIG_DFL);
         }
@@ -109,12 +113,45 @@ pub fn exit_on(which: &[Signal]) {
 }
 
 fn is_ignored(number: libc::c_int) -> bool {
+    disposition(number) == Some(libc::SIG_IGN)
+}
+
+/// `None` for numbers that the C library keeps for itself, and does not tell about.
+fn disposition(number: libc::c_int) -> Option<libc::sighandler_t> {
     // SAFETY: `sigaction` is plain data (a handler's address, flags, a set), for which all zeroes
     // is a value.
     let mut now: libc::sigaction = unsafe { mem::zeroed() };
     // SAFETY: asks only; `now` is valid for writes for the whole call.
     let result = unsafe { libc::sigaction(number, ptr::null(), &raw mut now) };
-    result == 0 && now.sa_sigaction == libc::SIG_IGN
+    (result == 0).then_some(now.sa_sigaction)
+}
+
+/// How often dispositions have been changed here. Nobody else changes them: the other way to do so
+/// is Rust's own start, which is over before `main`.
+static CHANGES: AtomicU32 = AtomicU32::new(0);
+
+/// The signals that a child would not find at their default, as bits, 1 << (number - 1); kept as
+/// long as nothing changes, because asking costs a system call for each.
+#[derive(Debug)]
+pub(super) struct NotDefault {
+    set: u64,
+    seen: u32,
+}
+
+impl NotDefault {
+    pub(super) fn new() -> Self {
+        let seen = CHANGES.load(Ordering::Acquire);
+        let changed = (1..=LAST).filter(|&number| disposition(number) != Some(libc::SIG_DFL));
+        Self { set: changed.fold(0, |set, number| set | 1 << (number - 1)), seen }
+    }
+
+    /// The set as it is now.
+    pub(super) fn get(&mut self) -> u64 {
+        if self.seen != CHANGES.load(Ordering::Acquire) {
+            *self = Self::new();
+        }
+        self.set
+    }
 }
 
 /// Numbers that the kernel or the C library keeps for itself are passed over.
@@ -122,6 +159,7 @@ fn dispose(number: libc::c_int, disposition: libc::sighandler_t) {
     // SAFETY: the dispositions used here run no code of ours, but for the handler of `exit_on`,
     // which may run at any time.
     unsafe { libc::signal(number, disposition) };
+    CHANGES.fetch_add(1, Ordering::AcqRel);
 }
 
 fn set_of(which: &[Signal]) -> libc::sigset_t {
@@ -167,6 +205,20 @@ mod tests {
         seen.sort();
         assert_eq!(seen, [Some((Signal::USR1, own)), Some((Signal::USR2, own))]);
         assert_eq!(signals.next().unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_not_at_its_default_is_known_after_each_change() {
+        let vtalrm = Signal::new(26).unwrap();
+        let mut known = NotDefault::new();
+        let bit = 1 << (vtalrm.raw() - 1);
+        assert_eq!(known.get() & bit, 0);
+        ignore(vtalrm);
+        assert_ne!(known.get() & bit, 0);
+        restore(vtalrm);
+        assert_eq!(known.get() & bit, 0);
+        // Rust's own.
+        assert_ne!(known.get() & 1 << (libc::SIGPIPE - 1), 0);
     }
 
     #[test]

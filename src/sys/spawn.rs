@@ -22,6 +22,7 @@ use std::ptr;
 use crate::base::{Pid, SpawnError, Stage};
 use crate::sys::args::CArgs;
 use crate::sys::limits::Resource;
+use crate::sys::signals::NotDefault;
 use crate::sys::users::Credentials;
 use crate::sys::{cvt, fds, is, wait};
 
@@ -48,11 +49,9 @@ pub struct Spawn<'a> {
     pub nice: Option<i32>,
     /// -1000 to 1000, absolute.
     pub oom_score_adj: Option<i32>,
-    /// Soft and hard limit alike.
+    /// Soft and hard limit alike. But of [`Resource::OpenFiles`] the soft one, and the hard one
+    /// only where it is lower: programs that know how raise their own.
     pub rlimits: &'a [(Resource, u64)],
-    /// The soft limit of open files alone: what the daemon was started with, before it raised its
-    /// own. Not used where `rlimits` has [`Resource::OpenFiles`].
-    pub soft_open_files: Option<u64>,
     /// `SIGKILL` for the child when the *thread* that spawned it ends.
     pub die_with_parent: bool,
     /// `cgroup.procs` of the child's control group, open for writing.
@@ -76,7 +75,6 @@ impl<'a> Spawn<'a> {
             nice: None,
             oom_score_adj: None,
             rlimits: &[],
-            soft_open_files: None,
             die_with_parent: false,
             cgroup_procs: None,
             no_new_privs: false,
@@ -99,6 +97,7 @@ pub struct Spawner {
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
     fds: Vec<child::Move>,
+    not_default: NotDefault,
     has_close_range: bool,
 }
 
@@ -118,6 +117,7 @@ impl Spawner {
             argv: vec![],
             envp: vec![],
             fds: vec![],
+            not_default: NotDefault::new(),
             has_close_range: child::has_close_range(),
         })
     }
@@ -156,6 +156,7 @@ impl Spawner {
                 .unwrap_or(0),
             fd_highest: if self.has_close_range { None } else { Some(fds::highest_open()) },
             spec,
+            not_default: self.not_default.get(),
             parent: std::process::id(),
             report: child::Report::default(),
         };

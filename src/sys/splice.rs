@@ -138,25 +138,18 @@ fn empty_is_zero(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::{SmallDisk, nameless_file, unique_path};
     use std::fs::File;
     use std::io::{Read, Seek, Write};
 
     fn filled(bytes: &[u8]) -> OwnedFd {
-        let pipe = fds::open_pipe(0).unwrap();
+        let pipe = fds::open_pipe_rdwr().unwrap();
         File::from(pipe.try_clone().unwrap()).write_all(bytes).unwrap();
         pipe
     }
 
-    /// A file without a name.
     fn scratch() -> File {
-        let path = std::env::temp_dir().join(format!(
-            "pmd-splice-{}-{:?}",
-            std::process::id(),
-            std::thread::current().id()
-        ));
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
-        std::fs::remove_file(&path).unwrap();
-        file.unwrap()
+        nameless_file(&std::env::temp_dir())
     }
 
     #[test]
@@ -184,14 +177,35 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_disk_leaves_the_bytes_in_the_pipe() {
+    fn a_file_that_cannot_take_more_leaves_the_bytes_in_the_pipe() {
         let pipe = filled(b"hello");
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let error = to_file(pipe.as_fd(), full.as_fd(), 0, 5).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
-        assert_eq!(fds::waiting(pipe.as_fd()).unwrap(), 5);
         let error = to_file(pipe.as_fd(), scratch().as_fd(), u64::MAX, 5).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EFBIG));
+        let path = unique_path("append");
+        let appending = File::options().append(true).create(true).open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let error = to_file(pipe.as_fd(), appending.as_fd(), 0, 5).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(fds::waiting(pipe.as_fd()).unwrap(), 5);
+    }
+
+    /// Needs the right to mount.
+    #[test]
+    fn a_full_disk_takes_what_fits_and_the_rest_waits() {
+        let Some(disk) = SmallDisk::mount(16 * 1024) else { return };
+        let file = nameless_file(&disk.0);
+        let pipe = filled(&[b'x'; 30_000]);
+        let mut moved = 0;
+        let error = loop {
+            match to_file(pipe.as_fd(), file.as_fd(), moved, 30_000) {
+                Ok(count) => moved += count as u64,
+                Err(error) => break error,
+            }
+            assert!(moved < 30_000);
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+        assert_eq!(file.metadata().unwrap().len(), moved);
+        assert_eq!(fds::waiting(pipe.as_fd()).unwrap() as u64, 30_000 - moved);
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! A process belongs to a child's tree if it is the child, a descendant of a member, or an orphan
 //! that carries the child's cookie in its environment or is in the child's session or process
 //! group. Orphans come to us, because we are the subreaper; those of an adopted child may have
-//! gone to process 1, then every process of the host is asked for the cookie.
+//! gone to process 1, then every process of the host is asked.
 //!
 //! Never a process that is not a member: a number found in `/proc` may be used again before the
 //! signal is sent, so each signal goes by a pidfd whose start time is compared after it was
-//! opened. Zombies do not count. Not found is what has become a daemon, has dropped its
-//! environment *and* left the session: for that there are control groups.
+//! opened. Zombies do not count. Not found is what has left the session *and* dropped its
+//! environment *and* lost its parent: for that there are control groups.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,19 +21,9 @@ use crate::sys::{is, kill, process};
 /// How often the tree is searched for processes that were born during the search before.
 const MAX_ROUNDS: u32 = 5;
 
-/// What is known of a child whose tree is to be found.
-#[derive(Clone, Copy, Debug)]
-pub struct Tree<'a> {
-    /// The child. It leads a session and a process group of the same number.
-    pub leader: Pid,
-    /// Whether the child has not been reaped: only then does the number mean the child. An adopted
-    /// child counts as not reaped as long as its pidfd says so.
-    pub leader_lives: bool,
-    /// `NAME=value` as only this child and its descendants have it; empty: none.
-    pub cookie: &'a [u8],
-    /// Ask every process of the host for the cookie, not only our own orphans.
-    pub scan_all: bool,
-}
+/// Says of a process whether it is another child in the caller's table: neither it nor what
+/// descends from it is a member.
+pub type Known<'a> = &'a dyn Fn(Pid) -> bool;
 
 /// What became of a tree.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -44,6 +34,65 @@ pub struct Killed {
     pub rounds: u32,
     /// Those that could not be signalled: they belong to other users.
     pub refused: Vec<Pid>,
+}
+
+/// The members of a tree that live now, in order of their numbers; the child that led it has been
+/// reaped.
+///
+/// `cookie` is `NAME=value` as only this child and its descendants have it; empty: none.
+/// `everywhere`: ask every process of the host, not only our own orphans.
+///
+/// # Errors
+///
+/// `EMFILE`, `ENFILE`: the search is not complete.
+pub fn members(
+    leader: Pid,
+    cookie: &[u8],
+    everywhere: bool,
+    known: Known<'_>,
+) -> io::Result<Vec<Pid>> {
+    let tree = Tree { leader, leader_lives: false, cookie, everywhere, known };
+    Ok(tree.search()?.into_keys().collect())
+}
+
+/// Stops every member of a tree, searches again until no new one appears, then kills them all.
+/// Gives up searching after five rounds (a tree that is born faster than it is found) and kills
+/// what it has.
+///
+/// `leader_lives`: the child has not been reaped (of an adopted one: its pidfd says so); only then
+/// its number means the child, and it is a member. The others as for [`members`].
+///
+/// # Errors
+///
+/// As [`members`]; what had been found by then is killed all the same.
+pub fn freeze_and_kill(
+    leader: Pid,
+    leader_lives: bool,
+    cookie: &[u8],
+    everywhere: bool,
+    known: Known<'_>,
+) -> io::Result<Killed> {
+    Tree { leader, leader_lives, cookie, everywhere, known }.freeze_and_kill()
+}
+
+/// [`freeze_and_kill`] for a process that lives and is no child of ours, by session, group and
+/// descent alone, wherever its orphans went.
+///
+/// # Errors
+///
+/// As [`members`].
+pub fn kill_group_of(leader: Pid) -> io::Result<Killed> {
+    freeze_and_kill(leader, true, b"", true, &|_| false)
+}
+
+/// Sends a signal to members of a tree that were found just now. A number that means nobody by now
+/// is passed over; between finding and sending it could mean a stranger only if the whole range of
+/// numbers was used up meanwhile.
+pub fn signal(members: &[Pid], signal: Signal) {
+    for &pid in members {
+        // `ESRCH`: it ended by itself. `EPERM`: not ours to signal.
+        let _ = kill::kill(pid, signal);
+    }
 }
 
 /// The living children of a process; zombies left out.
@@ -57,74 +106,56 @@ pub fn children_of(pid: Pid) -> io::Result<Vec<Pid>> {
     Ok(children)
 }
 
-/// Children of this process that it does not know: orphans of its children.
+/// Living children of this process that it does not know: orphans of its children.
 ///
 /// # Errors
 ///
 /// As [`children_of`].
-pub fn own_orphans(known: &dyn Fn(Pid) -> bool) -> io::Result<Vec<Pid>> {
+pub fn own_orphans(known: Known<'_>) -> io::Result<Vec<Pid>> {
     let mut children = children_of(process::own_pid())?;
     children.retain(|&child| !known(child));
     Ok(children)
 }
 
+/// Whether this process has no living children but those it knows. False when that cannot be
+/// found out.
+#[must_use]
+pub fn has_no_orphans(known: Known<'_>) -> bool {
+    own_orphans(known).is_ok_and(|orphans| orphans.is_empty())
+}
+
+/// What is known of a child whose tree is to be found.
+struct Tree<'a> {
+    leader: Pid,
+    leader_lives: bool,
+    cookie: &'a [u8],
+    everywhere: bool,
+    known: Known<'a>,
+}
+
+/// Members found so far and their start times.
+type Found = BTreeMap<Pid, u64>;
+
 impl Tree<'_> {
-    /// The members that live now, in order of their numbers.
-    ///
-    /// # Errors
-    ///
-    /// `EMFILE`, `ENFILE`: the search is not complete.
-    pub fn members(&self) -> io::Result<Vec<Pid>> {
-        Ok(self.search()?.into_keys().collect())
-    }
-
-    /// Whether no member lives.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::members`].
-    pub fn is_empty(&self) -> io::Result<bool> {
-        Ok(self.search()?.is_empty())
-    }
-
-    /// Sends a signal to every member. Answers how many got it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::members`].
-    pub fn signal(&self, signal: Signal) -> io::Result<usize> {
-        let members = self.search()?;
-        Ok(members.iter().filter(|&(&pid, &start)| send(pid, start, signal).is_ok()).count())
-    }
-
-    /// Stops every member, searches again until no new one appears, then kills them all. Gives up
-    /// searching after five rounds (a tree that is born faster than it is found) and kills what it
-    /// has.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::members`]; what had been found by then is killed all the same.
-    pub fn freeze_and_kill(&self) -> io::Result<Killed> {
-        let mut found = BTreeMap::new();
+    fn freeze_and_kill(&self) -> io::Result<Killed> {
+        let mut found = Found::new();
         let mut killed = Killed::default();
         let mut search = Ok(());
-        while killed.rounds < MAX_ROUNDS {
+        while killed.rounds < MAX_ROUNDS && search.is_ok() {
             killed.rounds += 1;
-            let before = found.len();
+            let mut news = false;
             match self.search() {
                 Ok(members) => {
                     for (pid, start) in members {
                         if found.insert(pid, start) != Some(start) {
+                            news = true;
                             let _ = send(pid, start, Signal::STOP);
                         }
                     }
                 }
-                Err(error) => {
-                    search = Err(error);
-                    break;
-                }
+                Err(error) => search = Err(error),
             }
-            if found.len() == before {
+            if !news {
                 break;
             }
         }
@@ -138,54 +169,54 @@ impl Tree<'_> {
         search.map(|()| killed)
     }
 
-    /// Members and their start times.
-    fn search(&self) -> io::Result<BTreeMap<Pid, u64>> {
+    fn search(&self) -> io::Result<Found> {
         let own = process::own_pid();
-        let mut found = BTreeMap::new();
+        let mut found = Found::new();
         let mut unvisited = vec![];
-        let mut enter = |pid: Pid, stat: &Stat, unvisited: &mut Vec<Pid>| {
-            if pid != own && found.insert(pid, stat.start_time).is_none() {
-                unvisited.push(pid);
-            }
-        };
         if self.leader_lives
-            && let Some(stat) = present(self.leader)
+            && let Some(stat) = living(self.leader)
         {
-            // A zombie has no children any more, but a main thread may end before the others.
-            if !stat.is_zombie() {
-                enter(self.leader, &stat, &mut unvisited);
-            }
+            found.insert(self.leader, stat.start_time);
+            unvisited.push(self.leader);
         }
-        let candidates: Vec<Pid> =
-            if self.scan_all { proc::all()?.collect() } else { proc::children(own)? };
         let number_is_free = present(self.leader).is_none();
+        let candidates: Vec<Pid> =
+            if self.everywhere { proc::all()?.collect() } else { proc::children(own)? };
         for pid in candidates {
-            if pid == own || (pid == self.leader && !self.leader_lives) {
+            if pid == own || pid == self.leader || (self.known)(pid) {
                 continue;
             }
             let Some(stat) = living(pid) else { continue };
-            let ours = stat.parent == own.raw();
-            let in_group = stat.group == self.leader.raw() || stat.session == self.leader.raw();
-            // Who is in the session of a living leader descends from it. Later the group keeps the
-            // number from being used again; a number that has a process all the same has been used
-            // again, and its group may be one of strangers.
-            let in_our_group = in_group && (self.leader_lives || (ours && number_is_free));
-            if in_our_group || self.has_cookie(pid) {
-                enter(pid, &stat, &mut unvisited);
+            if self.is_in_group(&stat, own, number_is_free) || self.has_cookie(pid) {
+                found.insert(pid, stat.start_time);
+                unvisited.push(pid);
             }
         }
         while let Some(parent) = unvisited.pop() {
             for child in proc::children(parent)? {
+                if child == own || found.contains_key(&child) || (self.known)(child) {
+                    continue;
+                }
                 if let Some(stat) = living(child) {
-                    enter(child, &stat, &mut unvisited);
+                    found.insert(child, stat.start_time);
+                    unvisited.push(child);
                 }
             }
         }
         Ok(found)
     }
 
+    /// Who is in the session of a living leader descends from it. Later the group keeps the number
+    /// from being used again; a number that has a process all the same has been used again, and
+    /// its group may be one of strangers.
+    fn is_in_group(&self, stat: &Stat, own: Pid, number_is_free: bool) -> bool {
+        let number = self.leader.raw();
+        let is_in = stat.group == number || stat.session == number;
+        is_in && (self.leader_lives || (stat.parent == own.raw() && number_is_free))
+    }
+
     fn has_cookie(&self, pid: Pid) -> bool {
-        !self.cookie.is_empty() && proc::environment_has(pid, self.cookie)
+        !self.cookie.is_empty() && proc::environ_contains(pid, self.cookie)
     }
 }
 

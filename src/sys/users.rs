@@ -5,7 +5,9 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::sys::process;
 
 /// The larger a file, the likelier it is none of these, in bytes.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -19,80 +21,117 @@ pub struct Credentials {
     pub groups: Vec<u32>,
 }
 
-/// A line of `/etc/passwd`.
+/// A user of this host.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct User {
+pub struct Account {
     pub name: String,
     pub uid: u32,
-    pub gid: u32,
-    pub home: PathBuf,
-    pub shell: PathBuf,
+    /// `None` for a number without an entry.
+    pub gid: Option<u32>,
+    pub home: String,
+    pub shell: String,
 }
 
-/// The user with this name.
+impl Account {
+    /// What a program that runs as this user finds in its environment.
+    #[must_use]
+    pub fn variables(&self) -> [(&'static str, &str); 4] {
+        [
+            ("HOME", &self.home),
+            ("LOGNAME", &self.name),
+            ("SHELL", &self.shell),
+            ("USER", &self.name),
+        ]
+    }
+}
+
+/// The user with this name or number. A number needs no entry; it has no group of its own then.
 ///
 /// # Errors
 ///
 /// Those of reading `/etc/passwd`.
-pub fn user_by_name(name: &str) -> io::Result<Option<User>> {
-    Ok(users(&passwd()?).find(|user| user.name == name))
+pub fn user(name_or_number: &str) -> io::Result<Option<Account>> {
+    let text = passwd()?;
+    if let Some(found) = accounts(&text).find(|account| account.name == name_or_number) {
+        return Ok(Some(found));
+    }
+    let Some(uid) = number(name_or_number) else { return Ok(None) };
+    let found = accounts(&text).find(|account| account.uid == uid);
+    Ok(Some(found.unwrap_or_else(|| Account {
+        name: uid.to_string(),
+        uid,
+        gid: None,
+        home: "/".into(),
+        shell: "/bin/sh".into(),
+    })))
 }
 
-/// The first user with this number.
+/// The first user with this number that has an entry.
 ///
 /// # Errors
 ///
-/// As [`user_by_name`].
-pub fn user_by_id(uid: u32) -> io::Result<Option<User>> {
-    Ok(users(&passwd()?).find(|user| user.uid == uid))
+/// As [`user`].
+pub fn user_by_id(uid: u32) -> io::Result<Option<Account>> {
+    Ok(accounts(&passwd()?).find(|account| account.uid == uid))
 }
 
-/// The number of the group with this name.
+/// The number of the group with this name or number. A number needs no entry.
 ///
 /// # Errors
 ///
 /// Those of reading `/etc/group`.
-pub fn group_by_name(name: &str) -> io::Result<Option<u32>> {
-    Ok(groups(&group()?).find(|group| group.name == name).map(|group| group.gid))
+pub fn group(name_or_number: &str) -> io::Result<Option<u32>> {
+    let text = group_file()?;
+    let found = groups(&text).find(|group| group.name == name_or_number).map(|group| group.gid);
+    Ok(found.or_else(|| number(name_or_number)))
+}
+
+/// Who a process is that runs as `account` (`None`: as ourselves) and in `group` (`None`: in the
+/// user's own). `None` if there is no such group, or the user has none.
+///
+/// # Errors
+///
+/// As [`group`].
+pub fn credentials(
+    account: Option<&Account>,
+    group_name: Option<&str>,
+) -> io::Result<Option<Credentials>> {
+    let uid = account.map_or_else(process::effective_uid, |account| account.uid);
+    let gid = match group_name {
+        Some(name) => group(name)?,
+        None => account.and_then(|account| account.gid),
+    };
+    let Some(gid) = gid else { return Ok(None) };
+    let groups = match account {
+        Some(account) => groups_of(&account.name, gid)?,
+        None => vec![gid],
+    };
+    Ok(Some(Credentials { uid, gid, groups }))
 }
 
 /// The name of the group with this number.
 ///
 /// # Errors
 ///
-/// As [`group_by_name`].
+/// As [`group`].
 pub fn group_by_id(gid: u32) -> io::Result<Option<String>> {
-    Ok(groups(&group()?).find(|group| group.gid == gid).map(|group| group.name.to_owned()))
+    Ok(groups(&group_file()?).find(|group| group.gid == gid).map(|group| group.name.to_owned()))
 }
 
 /// All groups that list `user`, and `primary` before them: what `initgroups(3)` would set.
 ///
 /// # Errors
 ///
-/// As [`group_by_name`].
+/// As [`group`].
 pub fn groups_of(user: &str, primary: u32) -> io::Result<Vec<u32>> {
-    Ok(groups_in(&group()?, user, primary))
-}
-
-/// The user in whose name this process acts.
-#[must_use]
-pub fn effective_uid() -> u32 {
-    // SAFETY: reads a number of this process; cannot fail.
-    unsafe { libc::geteuid() }
-}
-
-/// The group in whose name this process acts.
-#[must_use]
-pub fn effective_gid() -> u32 {
-    // SAFETY: reads a number of this process; cannot fail.
-    unsafe { libc::getegid() }
+    Ok(groups_in(&group_file()?, user, primary))
 }
 
 fn passwd() -> io::Result<String> {
     read(Path::new("/etc/passwd"))
 }
 
-fn group() -> io::Result<String> {
+fn group_file() -> io::Result<String> {
     read(Path::new("/etc/group"))
 }
 
@@ -105,16 +144,22 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// An id. The highest number means "leave it" to the kernel.
+fn number(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|&id| digits && id != u32::MAX)
+}
+
 /// `name:password:uid:gid:comment:home:shell`; other lines are passed over.
-fn users(text: &str) -> impl Iterator<Item = User> {
+fn accounts(text: &str) -> impl Iterator<Item = Account> {
     text.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
-        let uid = fields.nth(1)?.parse().ok()?;
-        let gid = fields.next()?.parse().ok()?;
+        let uid = fields.nth(1).and_then(number)?;
+        let gid = Some(fields.next().and_then(number)?);
         let home = fields.nth(1)?;
-        let shell = fields.next().unwrap_or("");
-        Some(User { name: name.into(), uid, gid, home: home.into(), shell: shell.into() })
+        let shell = fields.next().filter(|shell| !shell.is_empty()).unwrap_or("/bin/sh");
+        Some(Account { name: name.into(), uid, gid, home: home.into(), shell: shell.into() })
     })
 }
 
@@ -129,7 +174,7 @@ fn groups(text: &str) -> impl Iterator<Item = Group<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
-        let gid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.nth(1).and_then(number)?;
         Some(Group { name, gid, members: fields.next().unwrap_or("") })
     })
 }
@@ -162,10 +207,20 @@ mod tests {
 
     #[test]
     fn users_are_read_and_nonsense_is_passed_over() {
-        let names: Vec<_> = users(PASSWD).map(|user| (user.name, user.uid)).collect();
+        let names: Vec<_> = accounts(PASSWD).map(|user| (user.name, user.uid)).collect();
         assert_eq!(names, [("root".into(), 0), ("web".into(), 1000), ("noshell".into(), 1001)]);
-        let web = users(PASSWD).find(|user| user.name == "web").unwrap();
-        assert_eq!((web.gid, web.home.to_str()), (100, Some("/srv/web")));
+        let web = accounts(PASSWD).find(|user| user.name == "web").unwrap();
+        assert_eq!((web.gid, web.home.as_str()), (Some(100), "/srv/web"));
+        let found = web.variables().map(|(name, value)| format!("{name}={value}"));
+        assert_eq!(found, ["HOME=/srv/web", "LOGNAME=web", "SHELL=/usr/sbin/nologin", "USER=web"]);
+    }
+
+    #[test]
+    fn only_numbers_that_mean_someone_are_ids() {
+        assert_eq!(number("0"), Some(0));
+        for text in ["", "-1", "+1", "4294967295", "4294967296", "1x"] {
+            assert_eq!(number(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -177,10 +232,26 @@ mod tests {
     #[test]
     fn this_host_knows_root() {
         let root = user_by_id(0).unwrap().unwrap();
-        assert_eq!(user_by_name(&root.name).unwrap(), Some(root));
-        assert_eq!(user_by_name("no such user").unwrap(), None);
+        assert_eq!(user(&root.name).unwrap().as_ref(), Some(&root));
+        assert_eq!(user("0").unwrap(), Some(root));
+        assert_eq!(user("no such user").unwrap(), None);
         let name = group_by_id(0).unwrap().unwrap();
-        assert_eq!(group_by_name(&name).unwrap(), Some(0));
+        assert_eq!(group(&name).unwrap(), Some(0));
+        assert_eq!(group("no such group").unwrap(), None);
+    }
+
+    #[test]
+    fn a_number_without_an_entry_needs_a_group() {
+        let nobody = user("3999999999").unwrap().unwrap();
+        assert_eq!((nobody.uid, nobody.gid), (3_999_999_999, None));
+        assert_eq!(credentials(Some(&nobody), None).unwrap(), None);
+        assert_eq!(credentials(Some(&nobody), Some("no such group")).unwrap(), None);
+        let found = credentials(Some(&nobody), Some("3999999998")).unwrap().unwrap();
+        assert_eq!((found.uid, found.gid), (3_999_999_999, 3_999_999_998));
+        assert_eq!(found.groups, [3_999_999_998]);
+        let ours = credentials(None, Some("7")).unwrap().unwrap();
+        assert_eq!((ours.uid, ours.gid), (process::effective_uid(), 7));
+        assert_eq!(credentials(None, None).unwrap(), None);
     }
 
     #[test]

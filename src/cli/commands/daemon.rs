@@ -39,7 +39,10 @@ pub fn daemon(session: &mut Session, parsed: &Parsed) -> Run {
 
 fn foreground(session: &mut Session, parsed: &Parsed) -> Run {
     let which = daemons::which(&session.global);
-    let home = users::user_by_id(users::effective_uid()).ok().flatten().map(|user| user.home);
+    let home = users::user_by_id(crate::sys::process::effective_uid())
+        .ok()
+        .flatten()
+        .map(|user| std::path::PathBuf::from(user.home));
     let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let around = Surroundings { var: &var, home: home.as_deref(), daemon: true };
     let mut paths = Paths::of(&which, &around).map_err(|problem| refused(&problem))?;

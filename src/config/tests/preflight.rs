@@ -237,6 +237,12 @@ fn row_34_another_user_needs_root() {
     assert_eq!(problem.kind, Kind::NotPermitted);
     let problem = wrong(&place, json!({"script": "/bin/sh", "group": "no-such-group"}));
     assert_eq!(problem.message, "cannot run as group 'no-such-group': there is no such group");
+    if crate::sys::process::effective_uid() == 0 {
+        let problem = wrong(&place, json!({"script": "/bin/sh", "user": 3_999_999}));
+        assert_eq!(problem.message, "cannot run as user '3999999': it has no group");
+        let named = json!({"script": "/bin/sh", "user": 3_999_999, "group": 0});
+        assert_eq!(check(&app(&place, named), None), Ok(()));
+    }
     let spec = app(&place, json!({"script": "/bin/sh", "user": "nobody"}));
     let problem = explain(&spec, SpawnError { stage: Stage::Credentials, errno: 1 });
     assert_eq!(problem.message, "cannot run as user 'nobody': the daemon is not root");

@@ -102,6 +102,23 @@ fn a_waiting_stream_fills_its_stage_and_then_its_pipe() {
 }
 
 #[test]
+fn an_unfinished_line_that_must_wait_is_not_joined_to_the_next_childs() {
+    let mut world = World::of(|place, plan| {
+        blocked(place, plan);
+        plan.full = LogFull::Block;
+        plan.shared = true;
+    });
+    for words in ["first child", "second child"] {
+        world.write(id(0), words.as_bytes());
+        world.pump(id(0));
+        world.finish(id(0));
+    }
+    unblock(&world);
+    world.pump(id(0));
+    assert_eq!(world.read("dir/app.log"), "first child\nsecond child\n");
+}
+
+#[test]
 fn a_file_that_failed_is_left_alone_for_growing_pauses() {
     let mut world = World::of(blocked);
     let mut pauses = Vec::new();
@@ -177,8 +194,12 @@ impl Drop for Disk {
 
 /// A stream on a small disk; `None` without the right to mount one.
 fn on_small_disk(change: impl FnOnce(&mut StreamPlan)) -> Option<(World, Disk)> {
-    let mut world = World::new();
-    let disk = Disk::new(world.place.file("disk"), 1024 * 1024)?;
+    on_disk(1024 * 1024, change)
+}
+
+fn on_disk(size: u64, change: impl FnOnce(&mut StreamPlan)) -> Option<(World, Disk)> {
+    let mut world = World::with_total(Some(1 << 40));
+    let disk = Disk::new(world.place.file("disk"), size)?;
     world.add(|place, plan| {
         plan.target = Some(place.file("disk/app.log"));
         change(plan);
@@ -203,6 +224,38 @@ fn rotated_files_make_room_on_a_full_disk() {
         let kept = whole(&world.place.file("disk/app.log"));
         assert!(kept.len() > 500_000, "{}", kept.len());
         assert!(text.ends_with(&kept));
+    }
+}
+
+#[test]
+fn rotated_files_leave_some_of_the_disk_free() {
+    let size = 8 * 1024 * 1024;
+    let Some((mut world, disk)) = on_disk(size, |plan| plan.max_size = 500_000) else {
+        return;
+    };
+    for part in numbered_lines(200_000, 100).chunks(20_000) {
+        world.say(id(0), part);
+        let room = sys::dir::space_at(&disk.0).unwrap();
+        assert!(room.free * 100 >= room.total, "{room:?}");
+    }
+    assert!(whole(&world.place.file("disk/app.log")).len() > 5_000_000);
+}
+
+#[test]
+fn a_disk_that_others_fill_gets_the_rotated_files_back() {
+    for staged in [false, true] {
+        let Some((mut world, disk)) = on_small_disk(|plan| {
+            plan.max_size = 50_000;
+            plan.shared = staged;
+        }) else {
+            return;
+        };
+        world.say(id(0), &numbered_lines(6000, 100));
+        let free = sys::dir::space_at(&disk.0).unwrap().free;
+        fs::write(disk.0.join("ballast"), vec![0; usize::try_from(free).unwrap()]).unwrap();
+        world.say(id(0), &numbered_lines(200, 100));
+        assert_eq!(world.events(), []);
+        assert!(whole(&world.place.file("disk/app.log")).ends_with(&numbered_lines(200, 100)));
     }
 }
 

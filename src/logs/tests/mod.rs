@@ -64,13 +64,7 @@ impl World {
 
     pub fn with_total(total: Option<u64>) -> Self {
         let place = Place::new();
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(place.file("journal"))
-            .unwrap();
-        let map = SharedMap::open(file, 1 << 20).unwrap();
+        let map = SharedMap::open(&place.file("journal"), 1 << 20).unwrap();
         map.ensure(64 * JOURNAL_WORDS * 8).unwrap();
         let logs = Logs::new(LogSettings { stage_dir: place.file("stage"), total });
         let (plans, pipes) = (Vec::new(), Vec::new());
@@ -99,7 +93,7 @@ impl World {
         };
         change(&self.place, &mut plan);
         self.plans.push(plan);
-        self.pipes.push(sys::fds::open_pipe(0).unwrap());
+        self.pipes.push(sys::fds::open_pipe_rdwr().unwrap());
         let number = self.plans.len() - 1;
         self.reopen(number);
         id(number)

@@ -66,3 +66,36 @@ fn what_is_no_file_is_refused_with_a_reason() {
         if &**reason == "not a regular file"));
     assert_eq!(world.logs.trouble(id(0)), Some("not a regular file"));
 }
+
+#[test]
+fn root_does_not_follow_a_link_in_a_directory_of_others() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    if sys::process::effective_uid() != 0 {
+        return;
+    }
+    let mut world = World::of(|place, plan| plan.target = Some(place.file("open/app.log")));
+    let open = world.place.file("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    symlink(world.place.file("precious"), open.join("app.log")).unwrap();
+    world.write(id(0), b"x\n");
+    world.pump(id(0));
+    assert!(!world.place.file("precious").exists());
+    assert!(matches!(&world.events()[..], [LogEvent::Full { .. }]));
+    fs::remove_file(open.join("app.log")).unwrap();
+    world.pass(60_000);
+    world.say(id(0), b"y\n");
+    assert_eq!(world.read("open/app.log"), "pmd: 2 bytes dropped\ny\n");
+    let mode = fs::metadata(open.join("app.log")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+}
+
+#[test]
+fn a_stage_that_somebody_left_is_not_taken_for_ours() {
+    let mut world = World::of(|_, plan| plan.shared = true);
+    fs::create_dir(world.place.file("stage")).unwrap();
+    fs::write(world.place.file("stage/0-out.stage"), "not\nours\n").unwrap();
+    world.restart();
+    world.say(id(0), b"ours\n");
+    assert_eq!(world.read("app.log"), "ours\n");
+}

@@ -194,3 +194,10 @@ fn a_new_plan_takes_over_what_waited_under_the_old_one() {
     world.say(id(0), b"raw");
     assert_eq!(world.read("app.log"), "one\nunfinished\nraw");
 }
+
+#[test]
+fn a_file_that_is_named_twice_gets_each_line_once() {
+    let mut world = World::of(|_, plan| plan.both.clone_from(&plan.target));
+    world.say(id(0), b"one\ntwo\n");
+    assert_eq!(world.read("app.log"), "one\ntwo\n");
+}

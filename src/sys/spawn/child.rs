@@ -28,6 +28,8 @@ pub(super) struct Job<'a> {
     /// Highest descriptor open in the parent, where the kernel has no `close_range(2)`.
     pub(super) fd_highest: Option<c_int>,
     pub(super) spec: &'a Spawn<'a>,
+    /// Signals that are not at their default, as bits, 1 << (number - 1).
+    pub(super) not_default: u64,
     /// Pid of the process that spawns.
     pub(super) parent: u32,
     pub(super) report: Report,
@@ -132,7 +134,7 @@ fn prepare(job: &mut Job<'_>) -> Result<(), SpawnError> {
     }
     limits(spec).map_err(at(Stage::Limits))?;
     descriptors(job).map_err(at(Stage::Descriptors))?;
-    signals().map_err(at(Stage::Signals))?;
+    signals(job.not_default).map_err(at(Stage::Signals))?;
     credentials(job).map_err(at(Stage::Credentials))?;
     call!(libc::SYS_chdir, job.cwd).map_err(at(Stage::Directory))?;
     Ok(())
@@ -156,16 +158,14 @@ fn die_with_parent(job: &Job<'_>) -> Result<(), c_int> {
 }
 
 fn limits(spec: &Spawn<'_>) -> Result<(), c_int> {
-    let mut soft_open_files = spec.soft_open_files;
     for &(resource, value) in spec.rlimits {
-        if resource == Resource::OpenFiles {
-            soft_open_files = None;
-        }
-        set_limit(resource, [value, value])?;
-    }
-    if let Some(soft) = soft_open_files {
-        let hard = hard_limit(Resource::OpenFiles)?;
-        set_limit(Resource::OpenFiles, [soft.min(hard), hard])?;
+        let hard = match resource {
+            Resource::OpenFiles => hard_limit(resource)?.max(value),
+            Resource::Processes | Resource::Core | Resource::AddressSpace | Resource::FileSize => {
+                value
+            }
+        };
+        set_limit(resource, [value, hard])?;
     }
     if let Some(nice) = spec.nice {
         call!(libc::SYS_setpriority, ZERO, ZERO, c_long::from(nice))?;
@@ -309,16 +309,17 @@ pub(super) fn has_close_range() -> bool {
 
 /// Default dispositions, then an empty mask: the other way round a handler of the parent's could
 /// still run here.
-fn signals() -> Result<(), c_int> {
+fn signals(not_default: u64) -> Result<(), c_int> {
     /// The kernel's `struct sigaction`, which begins with the handler; zero is the default. At
     /// most 32 bytes on the architectures pmd builds for.
     const DEFAULT: [u64; 4] = [0; 4];
     let none = ptr::null_mut::<u64>();
     for number in 1..=SIGNALS {
-        if number == c_long::from(libc::SIGKILL) || number == c_long::from(libc::SIGSTOP) {
-            continue;
+        let cannot_be_set =
+            number == c_long::from(libc::SIGKILL) || number == c_long::from(libc::SIGSTOP);
+        if not_default & 1 << (number - 1) != 0 && !cannot_be_set {
+            call!(libc::SYS_rt_sigaction, number, DEFAULT.as_ptr(), none, SIGNAL_SET_SIZE)?;
         }
-        call!(libc::SYS_rt_sigaction, number, DEFAULT.as_ptr(), none, SIGNAL_SET_SIZE)?;
     }
     let empty = 0_u64;
     let how = c_long::from(libc::SIG_SETMASK);
