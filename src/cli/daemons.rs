@@ -13,7 +13,7 @@ use crate::cli::exit::Exit;
 use crate::config::files;
 use crate::config::paths::{Paths, Surroundings, Which};
 use crate::config::problem::Problem;
-use crate::sys::{clock, users};
+use crate::sys::{clock, process, users};
 
 /// The warning about versions comes at most this often, in milliseconds.
 const VERSION_PAUSE_MS: u64 = 60 * 60 * 1000;
@@ -135,7 +135,7 @@ pub fn which(global: &Global) -> Which {
         (Some(home), _) => Which::Home(absolute(&home)),
         (None, Some(Scope::System)) => Which::System,
         (None, Some(Scope::User)) => Which::User,
-        (None, None) if crate::sys::process::effective_uid() == 0 => Which::System,
+        (None, None) if process::effective_uid() == 0 => Which::System,
         (None, None) => Which::User,
     }
 }
@@ -146,7 +146,7 @@ pub fn which(global: &Global) -> Which {
 ///
 /// A home that is not known, a socket whose path is too long.
 pub fn paths_of(which: &Which) -> Result<Paths, Failure> {
-    let home = users::user_by_id(crate::sys::process::effective_uid())
+    let home = users::user_by_id(process::effective_uid())
         .ok()
         .flatten()
         .map(|user| PathBuf::from(user.home));

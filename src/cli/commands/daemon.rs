@@ -18,7 +18,7 @@ use crate::config::paths::{Paths, Surroundings};
 use crate::config::problem::Problem;
 use crate::daemon::{self, Options};
 use crate::sys::args::CArgs;
-use crate::sys::{fds, spawn, users};
+use crate::sys::{fds, process, spawn, users};
 
 /// The descriptor on which a daemon in the background tells that it is up.
 const READY_FD: i32 = 3;
@@ -39,7 +39,7 @@ pub fn daemon(session: &mut Session, parsed: &Parsed) -> Run {
 
 fn foreground(session: &mut Session, parsed: &Parsed) -> Run {
     let which = daemons::which(&session.global);
-    let home = users::user_by_id(crate::sys::process::effective_uid())
+    let home = users::user_by_id(process::effective_uid())
         .ok()
         .flatten()
         .map(|user| std::path::PathBuf::from(user.home));

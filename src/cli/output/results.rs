@@ -52,7 +52,7 @@ pub fn line(action: &str, result: &Value, labels: &Labels, alone: bool) -> Strin
                 line.push_str(&format!("  ({})", facts.join(", ")));
             }
             if instead && action == "reload" {
-                line.push_str("  restarted instead of reloaded: two cannot run side by side");
+                line.push_str("  restarted: a reload needs wait_ready");
             }
             line
         }
