@@ -34,10 +34,24 @@ pub struct Loaded {
 /// What is done with a file; its errors say what was not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Purpose {
+    /// By a daemon with the rights of this user.
     Start,
+    /// By a daemon that may see other files and users than we do.
+    StartElsewhere,
     /// Only the names of its apps matter.
     Name,
     Check,
+}
+
+impl Purpose {
+    /// Whether scripts, interpreters, users and directories must be there.
+    #[must_use]
+    pub fn looks_at_programs(self) -> bool {
+        match self {
+            Self::Start | Self::Check => true,
+            Self::StartElsewhere | Self::Name => false,
+        }
+    }
 }
 
 /// Everything a definition depends on besides itself.
@@ -112,7 +126,7 @@ pub fn load(parsed: &Parsed, file: &Path, purpose: Purpose) -> Result<Loaded, Fa
     let resolved = resolve::apps(&document, &origin);
     let mut problems = resolved.problems;
     // What the files look like on disk only matters once the text is right.
-    if problems.is_empty() && purpose == Purpose::Check {
+    if problems.is_empty() && purpose.looks_at_programs() {
         problems.extend(resolved.apps.iter().enumerate().filter_map(|(index, app)| {
             let problem = preflight::check(app, Some(caller.path())).err()?;
             Some(problem.at(&shown, None).of_app(index, &app.name))
@@ -188,7 +202,7 @@ pub fn failure(problems: &[Problem], shown: &str, purpose: Purpose) -> Failure {
     let count = problems.len();
     let errors = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
     let after = match purpose {
-        Purpose::Start => ", nothing was started",
+        Purpose::Start | Purpose::StartElsewhere => ", nothing was started",
         Purpose::Name => ", nothing was done",
         Purpose::Check => "",
     };

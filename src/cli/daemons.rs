@@ -1,23 +1,19 @@
-//! Which daemon a command talks to, and starting one.
+//! Which daemon a command talks to.
 //!
 //! A socket or home that is named decides; then `--system` and `--user`; then root means the
 //! system daemon, and everybody else their own daemon if it runs, or the system daemon if it lets
 //! them in.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::UNIX_EPOCH;
 
-use serde_json::Value;
-
 use crate::cli::args::{Global, Scope};
-use crate::cli::children;
-use crate::cli::error::{End, Failure, in_words};
+use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::config::files;
 use crate::config::paths::{Paths, Surroundings, Which};
 use crate::config::problem::Problem;
-use crate::sys::{clock, users};
+use crate::sys::{clock, process, users};
 
 /// The warning about versions comes at most this often, in milliseconds.
 const VERSION_PAUSE_MS: u64 = 60 * 60 * 1000;
@@ -122,47 +118,6 @@ impl Daemons {
     }
 }
 
-/// Starts a daemon in the background; returns when it answers.
-///
-/// # Errors
-///
-/// Why it did not start, in its own words.
-pub fn start(global: &Global) -> Result<(), End> {
-    let cannot = |why: String| {
-        Failure::new(Exit::Failed, format!("cannot start a daemon: {why}")).hint("pmd doctor")
-    };
-    let program = std::env::current_exe().map_err(|error| cannot(in_words(&error)))?;
-    let mut command = children::command(&program);
-    command.arg("daemon").arg("--json");
-    if let Some(home) = &global.home {
-        command.arg("--home").arg(home);
-    }
-    if let Some(socket) = &global.socket {
-        command.arg("--socket").arg(socket);
-    }
-    match global.scope {
-        Some(Scope::System) => drop(command.arg("--system")),
-        Some(Scope::User) => drop(command.arg("--user")),
-        None => {}
-    }
-    let output = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .output()
-        .map_err(|error| cannot(in_words(&error)))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    if !said["error"].is_object() {
-        return Err(cannot(format!("it ended with {}", output.status)).into());
-    }
-    let mut failure = Failure::of_reply(&said["error"]);
-    failure.hint = said["error"]["hint"].as_str().map(str::to_owned);
-    Err(failure.into())
-}
-
 /// Whether a version is older than another: by its numbers, as far as they are numbers.
 #[must_use]
 pub fn is_older(version: &str, than: &str) -> bool {
@@ -180,7 +135,7 @@ pub fn which(global: &Global) -> Which {
         (Some(home), _) => Which::Home(absolute(&home)),
         (None, Some(Scope::System)) => Which::System,
         (None, Some(Scope::User)) => Which::User,
-        (None, None) if crate::sys::process::effective_uid() == 0 => Which::System,
+        (None, None) if process::effective_uid() == 0 => Which::System,
         (None, None) => Which::User,
     }
 }
@@ -191,7 +146,7 @@ pub fn which(global: &Global) -> Which {
 ///
 /// A home that is not known, a socket whose path is too long.
 pub fn paths_of(which: &Which) -> Result<Paths, Failure> {
-    let home = users::user_by_id(crate::sys::process::effective_uid())
+    let home = users::user_by_id(process::effective_uid())
         .ok()
         .flatten()
         .map(|user| PathBuf::from(user.home));

@@ -82,9 +82,32 @@ impl<'a> Entry<'a> {
         &self.0["config"][field]
     }
 
-    /// The last exits, newest first.
-    pub fn exits(self) -> impl Iterator<Item = &'a Value> {
+    /// The last exits, newest last.
+    pub fn exits(self) -> impl DoubleEndedIterator<Item = &'a Value> {
         self.0["last_exits"].as_array().into_iter().flatten()
+    }
+
+    /// How it ended last, where that is told.
+    #[must_use]
+    pub fn last_exit(self) -> Option<&'a Value> {
+        let short = Some(&self.0["last_exit"]).filter(|exit| exit.is_object());
+        short.or_else(|| self.exits().next_back())
+    }
+
+    /// The line of its last words that says most.
+    #[must_use]
+    pub fn last_line(self) -> Option<&'a str> {
+        let of_exit = self.last_exit().and_then(|exit| exit["last_line"].as_str());
+        of_exit.or_else(|| {
+            let lines = self.0["last_output"].as_array().into_iter().flatten();
+            telling(&lines.filter_map(Value::as_str).collect::<Vec<_>>())
+        })
+    }
+
+    /// A job: runs to completion.
+    #[must_use]
+    pub fn is_job(self) -> bool {
+        self.0["once"] == true || self.config("restart") == "once"
     }
 
     /// The user it runs as, where one is configured.
@@ -123,6 +146,24 @@ pub fn ending_sentence(fields: &Value) -> String {
         (None, Some(code)) => format!("exit code {code}"),
         (None, None) => "ended, exit status unknown".to_owned(),
     }
+}
+
+/// The line of a program's last words that says most: of a stack trace the line that names the
+/// error, else the last one.
+#[must_use]
+pub fn telling<'a>(output: &[&'a str]) -> Option<&'a str> {
+    let lines = || output.iter().rev().map(|line| line.trim()).filter(|line| !line.is_empty());
+    lines().find(|line| names_an_error(line)).or_else(|| lines().next())
+}
+
+/// `TypeError: x is not a function`, `java.lang.RuntimeException: boom`, `thread 'main' panicked at`.
+fn names_an_error(line: &str) -> bool {
+    let first = line.split(':').next().unwrap_or("");
+    let is_name = !first.is_empty()
+        && first.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '$'))
+        && line.len() > first.len();
+    (is_name && (first.ends_with("Error") || first.ends_with("Exception")))
+        || (line.starts_with("thread '") && line.contains(" panicked at "))
 }
 
 /// The list that a field holds; nothing for what is no list.
@@ -195,6 +236,22 @@ mod tests {
         assert_eq!(Entry(&entry).name(), "?");
         assert_eq!(Entry(&entry).pid(), None);
         assert_eq!(Entry(&entry).word(), "unknown");
+    }
+
+    #[test]
+    fn of_a_stack_trace_the_error_is_shown() {
+        let node = ["x.js:1", "^", "", "Error: boom", "    at x.js:1:7", "", "Node.js v22.0.0"];
+        assert_eq!(telling(&node), Some("Error: boom"));
+        assert_eq!(telling(&["Traceback", "KeyError: 'x'"]), Some("KeyError: 'x'"));
+        assert_eq!(telling(&["", " "]), None);
+    }
+
+    #[test]
+    fn the_last_exit_is_the_newest() {
+        let entry = json!({"last_exits": [{"exit_code": 1}, {"exit_code": 2}],
+            "last_output": ["one", "two"]});
+        assert_eq!(Entry(&entry).last_exit().unwrap()["exit_code"], 2);
+        assert_eq!(Entry(&entry).last_line(), Some("two"));
     }
 
     #[test]

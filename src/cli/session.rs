@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::cli::app_files::Purpose;
 use crate::cli::args::Global;
 use crate::cli::client::{Answer, Client, Refused};
+use crate::cli::commands::daemon;
 use crate::cli::daemons::{self, Daemons, Whose};
 use crate::cli::entry::take_list;
 use crate::cli::error::{End, Failure, in_words};
 use crate::cli::exit::Exit;
 use crate::cli::screen::Screen;
+use crate::sys::process;
 
 /// The longest wait for an answer to a question, unless `--timeout` says otherwise.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
@@ -129,29 +132,29 @@ impl Session {
         Ok(self.link.is_some())
     }
 
-    /// Makes sure that a daemon runs, starting one where none does.
+    /// Makes sure that a daemon runs, starting one where none does; answers whether it did.
     ///
     /// # Errors
     ///
     /// Row 35 with `--no-spawn`, or why the daemon did not start.
-    pub fn need_daemon(&mut self) -> Result<(), End> {
+    pub fn need_daemon(&mut self) -> Result<bool, End> {
         if self.is_there()? {
-            return Ok(());
+            return Ok(false);
         }
         if self.global.no_spawn {
             return Err(no_daemon());
         }
         // Many first commands at once start many daemons; one stays, and it takes a moment.
-        match daemons::start(&self.global) {
-            Ok(()) => self.client().map(|_| ()),
+        match daemon::background(&self.global) {
+            Ok(()) => self.client().map(|_| true),
             Err(failed) => {
                 for _ in 0..START_LOOKS {
                     if self.is_there()? {
-                        return Ok(());
+                        return Ok(false);
                     }
                     self.pause(START_PAUSE);
                 }
-                Err(failed)
+                Err(failed.into())
             }
         }
     }
@@ -172,11 +175,18 @@ impl Session {
         self.link.as_ref().map(|link| link.whose)
     }
 
-    /// Whether the daemon has the rights of this user: not so for the system daemon, which lets in
-    /// the members of a group.
-    #[must_use]
-    pub fn is_daemon_ours(&self) -> bool {
-        crate::sys::process::effective_uid() == 0 || self.whose() != Some(Whose::System)
+    /// How files of apps are to be checked: whether scripts are there is only for us to say where
+    /// the daemon, running or to be started, has the rights of this user. The system daemon, which
+    /// lets in the members of a group, has not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::is_there`].
+    pub fn start_purpose(&mut self) -> Result<Purpose, End> {
+        let elsewhere = self.is_there()?
+            && self.whose() == Some(Whose::System)
+            && process::effective_uid() != 0;
+        Ok(if elsewhere { Purpose::StartElsewhere } else { Purpose::Start })
     }
 
     /// The first of the candidates that listens.

@@ -24,6 +24,22 @@ ID  NAME   STATUS   UPTIME  RST   PID  NOTE
 }
 
 #[test]
+fn a_list_says_how_processes_ended() {
+    let world = World::with_daemon(|request| {
+        let mut one = json!({"id": 4, "name": "bot", "status": "errored", "exit_code": 3});
+        if request["data"]["brief"] == false {
+            one["last_exits"] = json!([{"exit_code": 1}, {"exit_code": 3, "reason": "exit"}]);
+            one["last_output"] = json!(["missing DB_URL"]);
+        }
+        reply("process_info", json!({"processes": [one]}))
+    });
+    let ran = world.run(&["ls", "--columns", "note", "--no-header"]);
+    assert_eq!(ran.out, "gave up: exit 3 \"missing DB_URL\"\n");
+    let asked = world.asked_data("get_info");
+    assert_eq!((asked.len(), &asked[1]["processes"]), (2, &json!(["4"])));
+}
+
+#[test]
 fn a_list_can_be_narrowed_sorted_and_cut() {
     let world = World::with_daemon(usual);
     assert_eq!(

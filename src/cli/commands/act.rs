@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::base::Signal;
 use crate::cli::Run;
-use crate::cli::app_files::{self, Caller, Purpose};
+use crate::cli::app_files::{self, Caller};
 use crate::cli::args::Parsed;
 use crate::cli::commands::{outcome, start};
 use crate::cli::entry::Entry;
@@ -144,9 +144,10 @@ fn take_over(
     action: &str,
     file: &Path,
 ) -> Result<outcome::Outcome, End> {
-    let loaded = app_files::load(parsed, file, Purpose::Start)?;
-    app_files::warn(session, &loaded.warnings);
     session.client()?;
+    let purpose = session.start_purpose()?;
+    let loaded = app_files::load(parsed, file, purpose)?;
+    app_files::warn(session, &loaded.warnings);
     let mut taken = if action == "restart" {
         let mut data = start::request(&loaded, &Caller::here()?);
         data.insert("replace".to_owned(), json!(true));

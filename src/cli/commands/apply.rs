@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cli::Run;
-use crate::cli::app_files::{self, Caller, Purpose};
+use crate::cli::app_files::{self, Caller};
 use crate::cli::args::Parsed;
 use crate::cli::client::Answer;
 use crate::cli::commands::start;
@@ -31,9 +31,10 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
         named
     };
     // All files are right before the first one is applied.
+    let purpose = session.start_purpose()?;
     let mut requests = Vec::new();
     for file in &named {
-        let loaded = app_files::load(parsed, Path::new(file), Purpose::Start)?;
+        let loaded = app_files::load(parsed, Path::new(file), purpose)?;
         app_files::warn(session, &loaded.warnings);
         let mut data = start::request(&loaded, &caller);
         data.remove("action");

@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use serde_json::json;
 
 use crate::cli::Run;
-use crate::cli::args::{Parsed, Scope};
+use crate::cli::args::{Global, Parsed, Scope};
 use crate::cli::daemons;
 use crate::cli::error::{End, Failure, in_words};
 use crate::cli::exit::Exit;
@@ -18,7 +18,7 @@ use crate::config::paths::{Paths, Surroundings};
 use crate::config::problem::Problem;
 use crate::daemon::{self, Options};
 use crate::sys::args::CArgs;
-use crate::sys::{fds, spawn, users};
+use crate::sys::{fds, process, spawn, users};
 
 /// The descriptor on which a daemon in the background tells that it is up.
 const READY_FD: i32 = 3;
@@ -30,7 +30,7 @@ pub fn daemon(session: &mut Session, parsed: &Parsed) -> Run {
     if parsed.flag("foreground") {
         return foreground(session, parsed);
     }
-    background(session)?;
+    background(&session.global)?;
     if session.screen.json {
         session.screen.document(&json!({"ok": true, "command": "daemon"}))?;
     }
@@ -39,7 +39,7 @@ pub fn daemon(session: &mut Session, parsed: &Parsed) -> Run {
 
 fn foreground(session: &mut Session, parsed: &Parsed) -> Run {
     let which = daemons::which(&session.global);
-    let home = users::user_by_id(crate::sys::process::effective_uid())
+    let home = users::user_by_id(process::effective_uid())
         .ok()
         .flatten()
         .map(|user| std::path::PathBuf::from(user.home));
@@ -63,14 +63,17 @@ fn foreground(session: &mut Session, parsed: &Parsed) -> Run {
 }
 
 /// Starts a daemon that outlives this process; returns when it answers or has said why not.
-fn background(session: &Session) -> Result<(), Failure> {
+///
+/// # Errors
+///
+/// Why it did not start, in its own words.
+pub fn background(global: &Global) -> Result<(), Failure> {
     let failed = |error: std::io::Error| cannot(&in_words(&error));
     let program = std::env::current_exe().map_err(failed)?;
     let (ready, theirs) = fds::pipe().map_err(failed)?;
     let mut args = CArgs::new();
     let mut words = vec![b"pmd".to_vec(), b"daemon".to_vec(), b"--foreground".to_vec()];
     words.push(format!("--ready-fd={READY_FD}").into_bytes());
-    let global = &session.global;
     for (option, value) in [("--home=", &global.home), ("--socket=", &global.socket)] {
         if let Some(value) = value {
             let value = std::path::absolute(value).map_err(failed)?;

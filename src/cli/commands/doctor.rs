@@ -17,7 +17,7 @@ use crate::cli::output::text;
 use crate::cli::session::Session;
 use crate::config::paths::Paths;
 use crate::sys::limits::{self, Resource};
-use crate::sys::{clock, dir, proc, users};
+use crate::sys::{clock, dir, proc, process, users};
 
 /// Less free space than this is a warning, in percent.
 const LITTLE_SPACE: u8 = 10;
@@ -86,7 +86,7 @@ pub fn run(session: &mut Session, _parsed: &Parsed) -> Run {
     }
     pm2(&mut findings);
     cgroup(&mut findings);
-    if crate::sys::process::effective_uid() != 0 {
+    if process::effective_uid() != 0 {
         linger(&mut findings);
     }
     report(session, &findings)
@@ -176,10 +176,7 @@ fn directories(paths: &Paths, findings: &mut Vec<Finding>) {
             // Not there yet: made by the first daemon.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => (Verdict::Warn, format!("{shown}: {}", in_words(&error)), None),
-            Ok((uid, _))
-                if uid != crate::sys::process::effective_uid()
-                    && crate::sys::process::effective_uid() != 0 =>
-            {
+            Ok((uid, _)) if uid != process::effective_uid() && process::effective_uid() != 0 => {
                 (Verdict::Warn, format!("{shown} belongs to another user (uid {uid})"), None)
             }
             Ok((_, mode)) if mode & 0o022 != 0 => (
@@ -295,7 +292,7 @@ fn linger(findings: &mut Vec<Finding>) {
     if !Path::new("/run/systemd/system").is_dir() {
         return;
     }
-    let user = users::user_by_id(crate::sys::process::effective_uid()).ok().flatten();
+    let user = users::user_by_id(process::effective_uid()).ok().flatten();
     let Some(user) = user else { return };
     let lingers = Path::new("/var/lib/systemd/linger").join(&user.name).exists();
     findings.push(Finding {

@@ -70,7 +70,7 @@ fn load(parsed: &Parsed, caller: &Caller) -> Result<Loaded, Failure> {
         }
         return app_files::load(parsed, Path::new(&word), Purpose::Start);
     }
-    start::define(parsed, caller, &word, false)
+    start::define(parsed, caller, &word, Purpose::StartElsewhere)
 }
 
 fn from_variable(text: &str, caller: &Caller) -> Result<Loaded, Failure> {

@@ -38,7 +38,7 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
     };
     let whats = sort(session, parsed, &caller, words)?;
     check_options(parsed, &whats)?;
-    let is_ours = session.is_there()? && session.is_daemon_ours() || session.whose().is_none();
+    let purpose = session.start_purpose()?;
     let mut outcome = Outcome::default();
     let mut known = Vec::new();
     // All is read and checked before anything is started.
@@ -47,12 +47,12 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
         match what {
             What::Known(target) => known.push(target),
             What::File(file) => {
-                let loaded = app_files::load(parsed, Path::new(&file), Purpose::Start)?;
+                let loaded = app_files::load(parsed, Path::new(&file), purpose)?;
                 app_files::warn(session, &loaded.warnings);
                 requests.push(request(&loaded, &caller));
             }
             What::New(script) => {
-                let loaded = define(parsed, &caller, &script, is_ours)
+                let loaded = define(parsed, &caller, &script, purpose)
                     .map_err(|failure| elsewhere(session, &script, failure))?;
                 app_files::warn(session, &loaded.warnings);
                 requests.push(request(&loaded, &start_options::filtered(parsed, &caller)));
@@ -211,13 +211,11 @@ fn check_options(parsed: &Parsed, whats: &[What]) -> Result<(), Failure> {
 }
 
 /// A definition from the command line.
-///
-/// `is_ours`: the daemon has the rights of this user.
 pub fn define(
     parsed: &Parsed,
     caller: &Caller,
     script: &str,
-    is_ours: bool,
+    purpose: Purpose,
 ) -> Result<Loaded, Failure> {
     let fields = start_options::fields(parsed, caller, script)?;
     let origin = Origin {
@@ -232,13 +230,13 @@ pub fn define(
     };
     let resolved = resolve::app(&fields, &origin);
     if let Some(problem) = resolved.problems.first() {
-        return Err(app_files::failure(std::slice::from_ref(problem), script, Purpose::Start));
+        return Err(app_files::failure(std::slice::from_ref(problem), script, purpose));
     }
     // The daemon looks again; here a typing error is caught without one. What another user may do
     // is not for us to judge.
-    for app in resolved.apps.iter().filter(|_| is_ours) {
+    for app in resolved.apps.iter().filter(|_| purpose.looks_at_programs()) {
         if let Err(problem) = preflight::check(app, Some(caller.path())) {
-            return Err(app_files::failure(&[problem], script, Purpose::Start));
+            return Err(app_files::failure(&[problem], script, purpose));
         }
     }
     let configs = resolved.apps.iter().map(|app| app_files::config(app, None)).collect();

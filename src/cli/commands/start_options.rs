@@ -8,7 +8,7 @@ use crate::cli::app_files::Caller;
 use crate::cli::args::Parsed;
 use crate::cli::error::Failure;
 use crate::cli::grammar::Kind;
-use crate::config::environment;
+use crate::config::{environment, names, words};
 
 /// Options whose value is a field of the same name (with `_`), and its form.
 const FIELDS: [&str; 21] = [
@@ -72,13 +72,11 @@ pub fn fields(
     let mut fields = Map::new();
     let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     if parsed.flag("shell") {
-        set("script", json!("/bin/sh"));
+        let name = names::default_name(script, true);
+        set("script", json!(words::SHELL));
         set("interpreter", json!("none"));
-        let line =
-            std::iter::once(script.to_owned()).chain(parsed.rest.iter().map(|word| quote(word)));
-        let line = line.collect::<Vec<_>>().join(" ");
-        set("args", json!(["-c", format!("exec {line}")]));
-        set("name", json!(name_of_line(script)));
+        set("args", json!(words::shell_args(script, &name, &parsed.rest)));
+        set("name", json!(if name.is_empty() { "sh" } else { &name }));
     } else {
         set("script", json!(from_here(parsed, caller, script)));
         if !parsed.rest.is_empty() {
@@ -246,22 +244,6 @@ fn depends_on(parsed: &Parsed) -> Option<Value> {
     Some(Value::Object(map))
 }
 
-/// A default name for a command line: its first word without directory and extension.
-fn name_of_line(line: &str) -> String {
-    let first = line.split_whitespace().next().unwrap_or("sh");
-    let base = first.rsplit('/').next().unwrap_or(first);
-    let stem = base.rsplit_once('.').map_or(base, |(stem, _)| stem);
-    let harmless = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let name: String = stem.chars().filter(|&c| harmless(c)).collect();
-    let name = name.trim_start_matches(['-', '.']);
-    if name.is_empty() { "sh".to_owned() } else { name.to_owned() }
-}
-
-/// A word as a shell reads it back.
-fn quote(word: &str) -> String {
-    crate::config::words::join([word])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,7 +301,9 @@ mod tests {
     #[test]
     fn a_command_line_is_run_by_a_shell() {
         let fields = fields_of(&["-x", "npm run dev | tee x", "--", "a b"]).unwrap();
-        assert_eq!(fields["args"], json!(["-c", "exec npm run dev | tee x 'a b'"]));
+        assert_eq!(fields["args"], json!(["-c", "npm run dev | tee x \"$@\"", "npm", "a b"]));
+        let plain = fields_of(&["-x", "npm run dev"]).unwrap();
+        assert_eq!(plain["args"], json!(["-c", "exec npm run dev"]));
         assert_eq!(fields["name"], "npm");
         let named = fields_of(&["-x", "npm run dev", "-n", "web"]).unwrap();
         assert_eq!(named["name"], "web");

@@ -7,7 +7,7 @@ use crate::cli::app_files::{self, Caller, Purpose};
 use crate::cli::args::Parsed;
 use crate::cli::client::Answer;
 use crate::cli::commands::outcome;
-use crate::cli::entry::take_list;
+use crate::cli::entry::{Entry, take_list};
 use crate::cli::error::{End, Failure};
 use crate::cli::exit::Exit;
 use crate::cli::session::{Session, no_daemon};
@@ -41,21 +41,38 @@ pub fn save(session: &mut Session, parsed: &Parsed) -> Run {
 
 /// `pmd resurrect`. Starts a daemon where none runs, which by itself starts what is saved.
 pub fn resurrect(session: &mut Session, parsed: &Parsed) -> Run {
-    session.need_daemon()?;
+    let is_new = session.need_daemon()?;
     let data = session.with_timeout(Map::new());
-    let (results, count) = match session.action("resurrect", &data)? {
+    let (mut results, count) = match session.action("resurrect", &data)? {
         Answer::Given(mut reply) => {
             let results = take_list(&mut reply["results"]);
             (results, reply["processes"].as_u64().unwrap_or(0))
         }
         Answer::Refused(error) => return Err(Failure::of_reply(&error).into()),
     };
+    if results.is_empty() && is_new {
+        // It had started everything before it answered.
+        results = session.processes(None, true)?;
+        results.iter_mut().for_each(as_result);
+    }
     if results.is_empty() {
         let noun = if count == 1 { "process" } else { "processes" };
         session.screen.result(&format!("nothing to start: {count} {noun} in the list"))?;
     }
     let outcome = outcome::Outcome { results, warnings: Vec::new() };
     outcome::report(session, parsed, "resurrect", outcome)
+}
+
+/// An entry of the list as the result of a start.
+fn as_result(entry: &mut Value) {
+    let running = Entry(entry).pid().is_some();
+    if let Some(fields) = entry.as_object_mut() {
+        fields.insert("ok".to_owned(), json!(true));
+        fields.insert("changed".to_owned(), json!(running));
+        fields.insert("error".to_owned(), Value::Null);
+        // Nobody has waited for it.
+        fields.remove("ready");
+    }
 }
 
 /// `pmd export`.

@@ -135,6 +135,10 @@ pub fn happening(data: &Value) -> String {
             fields if fields.is_empty() => format!("reloaded{pid}"),
             fields => format!("reloaded{pid}, changed: {fields}"),
         },
+        // It was not running: it waited for its next try.
+        "stopped" if details["reason"] == "command" && details["uptime"] == 0 => {
+            "stopped".to_owned()
+        }
         "stopped" if details["reason"] == "command" => format!("stopped{after}"),
         "stopped" => format!("{}{after}, not restarted", ending_sentence(details)),
         "crashed" => {

@@ -46,7 +46,7 @@ fn errored(entry: Entry<'_>) -> String {
         return why.to_owned();
     }
     let Some(ending) = ending(entry.0) else { return why.to_owned() };
-    let line = entry.exits().next().and_then(|exit| exit["last_line"].as_str()).unwrap_or("");
+    let line = entry.last_line().unwrap_or("");
     if line.is_empty() {
         format!("gave up: {ending}")
     } else {
@@ -57,12 +57,12 @@ fn errored(entry: Entry<'_>) -> String {
 /// `done, exit 0 02:00` for a job, `exit 1 02:00` for what ended by itself, nothing for what was
 /// stopped by hand.
 fn stopped(entry: Entry<'_>, now: WallTime) -> String {
-    let Some(last) = entry.exits().next() else { return String::new() };
-    if last["reason"] == "command" {
+    let Some(last) = entry.last_exit() else { return String::new() };
+    if last["reason"] != "exit" {
         return String::new();
     }
     let Some(mut note) = ending(last) else { return String::new() };
-    if entry.config("restart") == "once" && last["exit_code"] == 0 {
+    if entry.is_job() && last["exit_code"] == 0 {
         note = format!("done, {note}");
     }
     if let Some(at) = last["at"].as_str().and_then(when::parse) {

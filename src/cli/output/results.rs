@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cli::entry::{Entry, Labels};
+use crate::cli::entry::{Entry, Labels, telling};
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::output::text;
@@ -52,7 +52,7 @@ pub fn line(action: &str, result: &Value, labels: &Labels, alone: bool) -> Strin
                 line.push_str(&format!("  ({})", facts.join(", ")));
             }
             if instead && action == "reload" {
-                line.push_str("  restarted instead of reloaded: two cannot run side by side");
+                line.push_str("  restarted: a reload needs wait_ready");
             }
             line
         }
@@ -116,23 +116,6 @@ pub fn of_error(error: &Value, target: &str) -> Failure {
     failure
 }
 
-/// The line of a program's last words that says most: of a stack trace the line that names the
-/// error, else the last one.
-fn telling<'a>(output: &[&'a str]) -> Option<&'a str> {
-    let lines = || output.iter().rev().map(|line| line.trim()).filter(|line| !line.is_empty());
-    lines().find(|line| names_an_error(line)).or_else(|| lines().next())
-}
-
-/// `TypeError: x is not a function`, `java.lang.RuntimeException: boom`, `thread 'main' panicked at`.
-fn names_an_error(line: &str) -> bool {
-    let first = line.split(':').next().unwrap_or("");
-    let is_name = !first.is_empty()
-        && first.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '$'))
-        && line.len() > first.len();
-    (is_name && (first.ends_with("Error") || first.ends_with("Exception")))
-        || (line.starts_with("thread '") && line.contains(" panicked at "))
-}
-
 fn stop_signal(result: &Value) -> &str {
     result["kill_signal"].as_str().unwrap_or("the stop signal")
 }
@@ -191,14 +174,6 @@ mod tests {
                 "  see:  pmd logs crash --err",
             ]
         );
-    }
-
-    #[test]
-    fn of_a_stack_trace_the_error_is_shown() {
-        let node = ["x.js:1", "^", "", "Error: boom", "    at x.js:1:7", "", "Node.js v22.0.0"];
-        assert_eq!(telling(&node), Some("Error: boom"));
-        assert_eq!(telling(&["Traceback", "KeyError: 'x'"]), Some("KeyError: 'x'"));
-        assert_eq!(telling(&["", " "]), None);
     }
 
     #[test]
