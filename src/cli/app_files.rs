@@ -86,7 +86,7 @@ impl Caller {
     #[must_use]
     pub fn environment_json(&self) -> Value {
         let pairs = self.environment.iter();
-        Value::Object(pairs.map(|(name, value)| (name.to_owned(), Value::from(value))).collect())
+        Value::Object(json::object(pairs.map(|(name, value)| (name, Value::from(value)))))
     }
 
     /// The variable `PATH`, or what a shell without one would use.

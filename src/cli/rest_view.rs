@@ -1,9 +1,10 @@
 //! A process as the REST interface shows it: what `pmd list --json` prints.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::cli::entry::Entry;
 use crate::cli::output::when;
+use crate::config::json::object;
 
 /// The object `P`, with pmd's own facts beside PM2's names.
 #[must_use]
@@ -54,13 +55,11 @@ pub fn process(entry: Entry<'_>) -> Value {
         ("pm_pid_path", config("pid_file")),
         ("monit", json!({"memory": memory, "cpu": cpu})),
     ];
-    let mut view: Map<String, Value> =
-        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let mut view = object(fields);
     // PM2's scripts look for these a level deeper.
     let deeper =
         ["name", "namespace", "exec_mode", "pm_id", "restart_time", "status", "port", "pm_uptime"];
-    let deeper: Map<String, Value> =
-        deeper.iter().map(|name| ((*name).to_owned(), view[*name].clone())).collect();
+    let deeper = object(deeper.map(|name| (name, view[name].clone())));
     view.insert("pm2_env".to_owned(), Value::Object(deeper));
     Value::Object(view)
 }

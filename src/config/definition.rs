@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::config::assemble::DEFAULTS;
+use crate::config::json::object;
 use crate::config::{program, secrets};
 use crate::supervisor::spec::{
     AppSpec, Condition, Dependency, Environment, Limits, LogBoth, LogFormat, LogFull, LogTarget,
@@ -40,8 +41,7 @@ pub fn effective(spec: &AppSpec) -> Map<String, Value> {
         interpreter_args: masked_args(&spec.interpreter_args),
         ..spec.clone()
     };
-    let mut all: Map<String, Value> =
-        fields(&shown).into_iter().map(|field| (field.name.to_owned(), field.value)).collect();
+    let mut all = object(fields(&shown).into_iter().map(|field| (field.name, field.value)));
     if let Some(source) = &spec.source {
         all.insert("source".to_owned(), path(source));
     }
@@ -123,8 +123,7 @@ fn what(spec: &AppSpec) -> Vec<Field> {
 }
 
 fn environment(spec: &AppSpec) -> Vec<Field> {
-    let env: Map<String, Value> =
-        spec.env.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+    let env = object(spec.env.iter().map(|(name, value)| (name, Value::from(value))));
     let files: Vec<Value> = spec.env_file.iter().map(|file| path(file)).collect();
     vec![
         field("env", env, !spec.env.is_empty()),
@@ -218,11 +217,10 @@ fn depends_on(dependencies: &[Dependency]) -> Value {
         Condition::Ready => "ready",
         Condition::Done => "done",
     };
-    dependencies
-        .iter()
-        .map(|dependency| (dependency.name.clone(), Value::from(word(dependency.condition))))
-        .collect::<Map<String, Value>>()
-        .into()
+    let entry = |dependency: &Dependency| {
+        (dependency.name.clone(), Value::from(word(dependency.condition)))
+    };
+    object(dependencies.iter().map(entry)).into()
 }
 
 fn output(spec: &AppSpec) -> Vec<Field> {

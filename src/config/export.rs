@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::config::definition::{self, restart_word};
 use crate::config::environment::escape;
 use crate::config::export_units;
+use crate::config::json::object;
 use crate::config::problem::{Problem, shorten};
 use crate::config::{files, secrets, suggest, units};
 use crate::supervisor::spec::{AppSpec, LogBoth, LogTarget, Restart};
@@ -167,11 +168,9 @@ fn escaped(value: &Value) -> Value {
     match value {
         Value::String(text) => Value::from(escape(text)),
         Value::Array(list) => list.iter().map(escaped).collect(),
-        Value::Object(map) => map
-            .iter()
-            .map(|(key, value)| (key.clone(), escaped(value)))
-            .collect::<Map<_, _>>()
-            .into(),
+        Value::Object(map) => {
+            object(map.iter().map(|(key, value)| (key.as_str(), escaped(value)))).into()
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::base::ExitStatus;
 use crate::config::definition::definition;
+use crate::config::json::object;
 use crate::config::problem::Problem;
 use crate::config::units::span;
 use crate::config::{envfile, preflight, secrets};
@@ -316,16 +317,14 @@ pub fn environment_of(spec: &AppSpec, reveal: bool) -> Map<String, Value> {
     for (name, value) in spec.env.iter() {
         all.set(name, value);
     }
-    all.iter()
-        .map(|(name, value)| {
-            let text = if reveal {
-                value.to_owned()
-            } else {
-                secrets::mask(name, value, &spec.secret_env).into_owned()
-            };
-            (name.to_owned(), text.into())
-        })
-        .collect()
+    object(all.iter().map(|(name, value)| {
+        let text = if reveal {
+            value.to_owned()
+        } else {
+            secrets::mask(name, value, &spec.secret_env).into_owned()
+        };
+        (name, Value::from(text))
+    }))
 }
 
 /// The fields in which two definitions differ, with the old and the new value.

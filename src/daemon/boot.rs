@@ -52,6 +52,7 @@ pub fn start(options: options::Options) -> ExitCode {
             if let Some(mut ready) = ready.take() {
                 let _ = ready.write_all(b"ok\n");
             }
+            let _ = process::forget_code();
             match daemon.run() {
                 Ok(()) => {
                     daemon.clean_up();

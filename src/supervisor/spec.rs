@@ -58,7 +58,12 @@ impl Environment {
 
 impl<N: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        // One by one: collecting would bring a sort of its own for every kind of iterator.
+        let mut all = Self::default();
+        for (name, value) in pairs {
+            all.set(name, value);
+        }
+        all
     }
 }
 

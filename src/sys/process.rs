@@ -99,6 +99,31 @@ pub fn set_core_limit(bytes: u64) -> io::Result<()> {
     limits::set_limit(Resource::Core, Limit { soft: bytes, hard })
 }
 
+/// Gives back the memory in which this program's code is mapped. What is needed again comes back
+/// from the page cache, a few pages at a time; what only starting needed does not.
+///
+/// # Errors
+///
+/// Those of reading `/proc/self/maps`.
+pub fn forget_code() -> io::Result<()> {
+    let own = fs::read_link("/proc/self/exe")?;
+    let own = own.to_string_lossy();
+    for line in fs::read_to_string("/proc/self/maps")?.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(range), Some("r-xp")) = (words.next(), words.next()) else { continue };
+        let Some((from, to)) = range.split_once('-').filter(|_| line.ends_with(&*own)) else {
+            continue;
+        };
+        let number = |text| usize::from_str_radix(text, 16);
+        if let (Ok(from), Ok(to)) = (number(from), number(to)) {
+            // SAFETY: the range is code of this program, mapped from its file and never written
+            // to: its pages hold what the file holds, and are read from there again on use.
+            unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED) };
+        }
+    }
+    Ok(())
+}
+
 /// The user in whose name this process acts.
 #[must_use]
 pub fn effective_uid() -> u32 {

@@ -1,7 +1,7 @@
 //! Log lines and events.
 
 use std::io::{BufRead, BufReader};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -89,7 +89,7 @@ fn what_is_wanted_of_the_logs_is_asked_of_the_daemon() {
 fn following_ends_with_130_when_it_is_interrupted() {
     let world = World::with_daemon(chatty);
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let mut child = world.command(&["logs", "db", "--no-time"]).spawn().unwrap();
+        let mut child = interruptible(world.command(&["logs", "db", "--no-time"])).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "db | three");
         assert_eq!(
@@ -101,6 +101,24 @@ fn following_ends_with_130_when_it_is_interrupted() {
         assert_eq!(child.wait().unwrap().code(), Some(code));
     }
     assert_eq!(world.asked_data("subscribe")[0]["backlog"], 15);
+}
+
+/// A shell starts what runs in the background with SIGINT ignored, these tests perhaps, and the
+/// program would inherit that.
+fn interruptible(command: Command) -> Command {
+    let mut env = Command::new("env");
+    env.arg("--default-signal=INT").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => env.env(name, value),
+            None => env.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        env.current_dir(dir);
+    }
+    env.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    env
 }
 
 #[test]

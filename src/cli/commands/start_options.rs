@@ -8,6 +8,7 @@ use crate::cli::app_files::Caller;
 use crate::cli::args::Parsed;
 use crate::cli::error::Failure;
 use crate::cli::grammar::Kind;
+use crate::config::json::object;
 use crate::config::{environment, names, words};
 
 /// Options whose value is a field of the same name (with `_`), and its form.
@@ -234,14 +235,11 @@ fn depends_on(parsed: &Parsed) -> Option<Value> {
     if list.iter().all(|item| !item.contains(':')) {
         return Some(json!(list));
     }
-    let map: Map<String, Value> = list
-        .iter()
-        .map(|item| {
-            let (name, condition) = item.rsplit_once(':').unwrap_or((item, "ready"));
-            (name.to_owned(), json!(condition))
-        })
-        .collect();
-    Some(Value::Object(map))
+    let conditions = list.iter().map(|item| {
+        let (name, condition) = item.rsplit_once(':').unwrap_or((item, "ready"));
+        (name, json!(condition))
+    });
+    Some(Value::Object(object(conditions)))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::base::WallTime;
+use crate::config::json::object;
 use crate::proto::buffer::{Class, Outbox};
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::{EVENTS, Publication, envelope};
@@ -180,17 +181,12 @@ impl Session {
     }
 
     fn subscription_state(&self, unknown: Vec<String>) -> Answer {
-        let events: serde_json::Map<_, _> = self
-            .subscriptions
-            .0
-            .iter()
-            .map(|(event, filter)| {
-                let names = filter
-                    .as_ref()
-                    .map(|targets| targets.iter().map(ToString::to_string).collect::<Vec<_>>());
-                ((*event).to_owned(), json!({"processes": names, "interval": null}))
-            })
-            .collect();
+        let events = object(self.subscriptions.0.iter().map(|(event, filter)| {
+            let names = filter
+                .as_ref()
+                .map(|targets| targets.iter().map(ToString::to_string).collect::<Vec<_>>());
+            (*event, json!({"processes": names, "interval": null}))
+        }));
         let data = json!({"events": events, "unknown_events": unknown, "warnings": []});
         Answer::Data("subscription", data.to_string())
     }
