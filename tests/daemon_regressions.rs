@@ -144,3 +144,59 @@ fn many_short_lines_at_once_are_no_line_that_is_too_long() {
     }
     writing.join().unwrap().unwrap();
 }
+
+/// The variables of a process, one a line.
+fn environment(pid: &Value) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    String::from_utf8_lossy(&bytes).replace('\0', "\n")
+}
+
+fn is_alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// Waits for something that will be true, or the test hangs until its runner gives up.
+fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if is_true() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("never: {what}");
+}
+
+#[test]
+fn a_reload_of_an_adopted_child_leaves_the_programs_of_its_successor_alone() {
+    let mut daemon = Daemon::start();
+    let note = daemon.home.join("workers");
+    // Each life has a worker that leads a session of its own.
+    let script = format!(
+        "setsid sleep 1000 & echo $! >> {}; printf '\\n' >&3; exec 3>&-; wait",
+        note.display()
+    );
+    let config = json!({"name": "web", "wait_ready": true, "notification_fd": 3});
+    let first = daemon.client().start(config, &script);
+    daemon.crash(|_| ());
+    let mut client = daemon.client();
+    let adopted = client.info("web");
+    assert_eq!(adopted["pid"], first["pid"]);
+    let reply = client.ask("command", &json!({"action": "reload", "process": "web"}));
+    assert_eq!(reply["data"]["ok"], true, "{reply}");
+    let second = client.info("web");
+    assert_ne!(second["pid"], first["pid"]);
+    assert_eq!(second["status"], "online");
+    let workers = fs::read_to_string(&note).unwrap();
+    let workers: Vec<&str> = workers.lines().collect();
+    assert!(!is_alive(workers[0]), "the old worker is swept");
+    assert!(is_alive(workers[1]), "the new worker is not");
+    until("the pid file names the new child", || {
+        let text = fs::read_to_string(daemon.home.join("pids/web.pid")).unwrap_or_default();
+        text.trim() == second["pid"].to_string()
+    });
+    // The next daemon must know it, too: by the cookie it really has.
+    assert!(environment(&second["pid"]).contains("PMD_COOKIE="));
+    daemon.crash(|_| ());
+    assert_eq!(daemon.client().info("web")["pid"], second["pid"]);
+}
