@@ -84,7 +84,6 @@ fn find_by_cookie(cookie: &str) -> Option<Pid> {
 }
 
 fn end(survivor: &Survivor) {
-    // Members are told by group and descent alone: the old child carries the same cookie.
     let _ = tree::kill_group_of(survivor.pid);
     let _ = survivor.pidfd.signal(crate::base::Signal::KILL);
 }
@@ -113,6 +112,7 @@ impl Daemon {
                 cookie: found.cookie,
                 slot: found.slot,
                 successor: false,
+                stdin: None,
                 notification: None,
             },
         );

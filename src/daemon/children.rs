@@ -20,6 +20,8 @@ pub struct Child {
     /// Its place in the live table; a reload's successor has one of its own.
     pub slot: SlotId,
     pub successor: bool,
+    /// The daemon's end of its stdin, where that is a pipe.
+    pub stdin: Option<std::fs::File>,
     pub notification: Option<Notification>,
 }
 

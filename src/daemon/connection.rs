@@ -239,7 +239,17 @@ impl Daemon {
             client.wants_write = false;
             self.reactor.want(client.slot, Readiness::READ);
         }
-        if !ready.readiness.contains(Readiness::READ) || client.closing {
+        if !ready.readiness.contains(Readiness::READ) {
+            return;
+        }
+        if client.closing {
+            // Nothing of it is read any more, its end included: that must keep nobody awake.
+            self.reactor.drained(client.slot, Readiness::READ);
+            return;
+        }
+        if client.control.has_more() {
+            // Whole lines wait to be understood: until then no more is read, so that only a line
+            // that is too long can pass the limit of a line.
             return;
         }
         let mut asks = Vec::new();
@@ -308,28 +318,40 @@ impl Daemon {
         }
     }
 
-    /// Sends what waits, understands what is left of what came, gives up who is stuck.
+    /// Understands more of what clients sent at once: a slice of each in every turn.
+    pub(super) fn understand_unread(&mut self) {
+        let mut asked = Vec::new();
+        let mut ended = Vec::new();
+        for (&id, client) in &mut self.connections.clients {
+            if client.closing || !client.control.has_more() {
+                continue;
+            }
+            let mut asks = Vec::new();
+            let understood = client.control.understand(self.now.wall, &self.ids, &mut asks);
+            asked.extend(asks.into_iter().map(|(tag, ask)| (id, tag, ask)));
+            if let Err(hangup) = understood {
+                ended.push((id, hangup));
+            }
+        }
+        for (id, tag, ask) in asked {
+            self.ask(id, tag, ask);
+        }
+        for (id, hangup) in ended {
+            self.end_connection(id, hangup);
+        }
+    }
+
+    /// Sends what waits, gives up who is stuck. The last thing in a turn: what is queued later
+    /// would lie there until something else happens.
     pub(super) fn flush_connections(&mut self) {
         if self.connections.paused_until.is_some_and(|until| until <= self.now.mono) {
             self.resume_accepting();
         }
         let mut gone = Vec::new();
-        let mut asked = Vec::new();
         for (&id, client) in &mut self.connections.clients {
-            if !client.closing && client.control.has_more() {
-                let mut asks = Vec::new();
-                let understood = client.control.understand(self.now.wall, &self.ids, &mut asks);
-                asked.extend(asks.into_iter().map(|(tag, ask)| (id, tag, ask)));
-                if understood.is_err() {
-                    client.closing = true;
-                }
-            }
             if !client.flush(&mut self.reactor, self.now.mono) {
                 gone.push(id);
             }
-        }
-        for (id, tag, ask) in asked {
-            self.ask(id, tag, ask);
         }
         for id in gone {
             self.hang_up(id);

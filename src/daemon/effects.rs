@@ -106,14 +106,16 @@ impl Daemon {
                 .iter()
                 .find(|(_, other)| other.process == child.process && other.successor && other.lives)
                 .map(|(heir, _)| heir);
-            if let Some(heir) = heir {
-                entry.child = Some(heir);
+            if let Some(heir_id) = heir {
+                entry.child = Some(heir_id);
                 let own = entry.slot;
-                let Some(heir) = self.children.get_mut(heir) else { return };
+                let Some(heir) = self.children.get_mut(heir_id) else { return };
                 heir.successor = false;
+                entry.cookie = heir.cookie;
                 self.live.take_over(heir.slot, own);
                 self.live.release(heir.slot);
                 heir.slot = own;
+                self.pid_files_due.push_back((child.process, heir_id));
             } else if let Some(path) = &entry.files.pid_file {
                 let _ = std::fs::remove_file(path);
             }

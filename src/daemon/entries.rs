@@ -2,7 +2,6 @@
 //! in the live table, where its output goes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -29,9 +28,9 @@ pub struct Entry {
     /// The process's own child; a reload's successor is not.
     pub child: Option<ChildId>,
     pub pipes: [Option<Pipe>; 2],
-    /// The daemon's end of the child's stdin, where it is a pipe.
-    pub stdin: Option<File>,
     pub slot: SlotId,
+    /// What the process's own child carries in its environment; kept from child to child until a
+    /// reload's successor brings another.
     pub cookie: u64,
 }
 
@@ -90,17 +89,7 @@ impl Entry {
             namespace: spec.namespace.as_str().into(),
             instance,
         };
-        Self {
-            subject,
-            spec,
-            program: None,
-            files,
-            child: None,
-            pipes: [None, None],
-            stdin: None,
-            slot,
-            cookie,
-        }
+        Self { subject, spec, program: None, files, child: None, pipes: [None, None], slot, cookie }
     }
 
     /// The paths a PM2 record names.

@@ -118,6 +118,10 @@ impl Daemon {
         let credentials = account.as_ref().map(|account| &account.credentials);
 
         let entry = self.entries.get_mut(&process).ok_or_else(|| at_prepare(errno::INVALID))?;
+        let lives = |id| self.children.get(id).is_some_and(|child: &Child| child.lives);
+        let successor = entry.child.is_some_and(lives);
+        // Two children at a time are told apart by their cookies.
+        let cookie = if successor { process::random() } else { entry.cookie };
         let notify_socket = match &self.notify {
             Some((socket, _))
                 if spec.notify || (spec.wait_ready && spec.notification_fd.is_none()) =>
@@ -129,7 +133,7 @@ impl Daemon {
         let injected = plan::Injected {
             process,
             instance,
-            cookie: entry.cookie,
+            cookie,
             notify_socket,
             account: account.as_ref().and_then(|account| account.user.as_ref()),
         };
@@ -181,10 +185,8 @@ impl Daemon {
             }
         }
         let rlimits = plan::rlimits(spec, self.launcher.nofile);
-        let lives = |id| self.children.get(id).is_some_and(|child: &Child| child.lives);
-        let successor = entry.child.is_some_and(lives);
         let slot = if successor {
-            self.live.claim(process, entry.cookie, true).map_err(prepare)?
+            self.live.claim(process, cookie, true).map_err(prepare)?
         } else {
             entry.slot
         };
@@ -221,10 +223,10 @@ impl Daemon {
         if !successor {
             entry.child = Some(child);
         }
-        if let Some((_, write)) = stdin {
+        let stdin = stdin.map(|(_, write)| {
             let _ = fds::set_nonblocking(&write, true);
-            entry.stdin = Some(File::from(write));
-        }
+            File::from(write)
+        });
         let notification = notification.and_then(|(_, (read, _))| {
             let _ = fds::set_nonblocking(&read, true);
             let raw = std::os::fd::AsRawFd::as_raw_fd(&read);
@@ -235,7 +237,6 @@ impl Daemon {
             self.reactor.want(watch, Readiness::READ);
             Some(Notification { pipe: File::from(read), watch })
         });
-        let cookie = entry.cookie;
         self.children.insert(
             child,
             Child {
@@ -246,6 +247,7 @@ impl Daemon {
                 cookie,
                 slot,
                 successor,
+                stdin,
                 notification,
             },
         );

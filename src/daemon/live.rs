@@ -250,10 +250,11 @@ impl LiveTable {
         self.set_flags(slot, 0, flag::SPAWNING | flag::READY);
     }
 
-    /// The slot of a reload's successor becomes the process's own: it takes over child and
-    /// identity; the slot keeps its journals.
+    /// What the slot of a reload's successor says becomes the process's own: child, identity and
+    /// cookie; the slot keeps its journals.
     pub fn take_over(&self, from: SlotId, to: SlotId) {
         for at in [
+            word::COOKIE,
             word::CHILD,
             word::PIDFS_INODE,
             word::START_TICKS,

@@ -144,9 +144,10 @@ impl Daemon {
             Err(error) => return Answer::Error(error),
         };
         for &id in &ids {
-            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            let Some(entry) = self.entries.get(&id) else { continue };
             let name = entry.subject.name.clone();
-            let Some(stdin) = &entry.stdin else {
+            let child = entry.child.and_then(|child| self.children.get(child));
+            let Some(stdin) = child.and_then(|child| child.stdin.as_ref()) else {
                 let text = format!("stdin of '{name}' is not open");
                 return Answer::Error(
                     ErrorReply::new(Code::OperationFailed, text)

@@ -154,6 +154,7 @@ impl Daemon {
             if self.reap_due {
                 self.reap()?;
             }
+            self.understand_unread();
             self.fire_timers();
             self.settle();
             self.pump_busy();

@@ -52,6 +52,12 @@ impl Inbox {
         Ok(())
     }
 
+    /// Whether a whole line is pending. Looks only at what nobody has looked at before.
+    #[must_use]
+    pub fn has_line(&self) -> bool {
+        self.bytes.get(self.scanned.max(self.start)..).unwrap_or_default().contains(&b'\n')
+    }
+
     /// Takes the next whole line out, without its `\n` (and a `\r` before it).
     pub fn take_line(&mut self) -> Option<Vec<u8>> {
         let from = self.scanned.max(self.start);

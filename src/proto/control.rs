@@ -97,10 +97,10 @@ impl Control {
         Ok(())
     }
 
-    /// Whether whole lines may still wait to be understood.
+    /// Whether whole lines still wait to be understood.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        self.inbox.pending().contains(&b'\n')
+        self.inbox.has_line()
     }
 }
 

@@ -1,0 +1,202 @@
+//! The real daemon, driven over its control socket: what went wrong once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// A daemon with a home of its own, ended and removed with the value.
+struct Daemon {
+    process: Child,
+    home: PathBuf,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pmd-regressions-{}-{number}", std::process::id());
+        let home = std::env::temp_dir().join(name);
+        fs::create_dir_all(&home).unwrap();
+        let process = Self::spawn(&home);
+        Self { process, home }
+    }
+
+    fn spawn(home: &Path) -> Child {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_pmd"))
+            .args(["daemon", "--foreground", "--home"])
+            .arg(home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(writer)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(reader).lines();
+        let up = lines.by_ref().map_while(Result::ok).any(|line| line.contains(" is up "));
+        assert!(up, "the daemon did not come up");
+        // Its later words go nowhere, but it must not be stopped by a full pipe.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        process
+    }
+
+    /// Ends it as the kernel would, and starts the next one in the same home. `between`: what
+    /// happens while there is none.
+    fn crash(&mut self, between: impl FnOnce(&Path)) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        between(&self.home);
+        self.process = Self::spawn(&self.home);
+    }
+
+    fn client(&self) -> Client {
+        let stream = UnixStream::connect(self.home.join("pmd.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut client = Client { lines: BufReader::new(stream) };
+        assert_eq!(client.next()["type"], "hello");
+        client
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let mut client = self.client();
+        client.send(&json!({"type": "shutdown", "data": {}, "id": "end"}));
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.home);
+    }
+}
+
+struct Client {
+    lines: BufReader<UnixStream>,
+}
+
+impl Client {
+    fn send(&mut self, message: &Value) {
+        self.write(format!("{message}\n").as_bytes());
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.lines.get_mut().write_all(bytes).unwrap();
+    }
+
+    fn next(&mut self) -> Value {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("an answer");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
+    }
+
+    /// Sends a request and waits for its answer; passes over events.
+    fn ask(&mut self, kind: &str, data: &Value) -> Value {
+        self.send(&json!({"type": kind, "data": data, "id": "ask"}));
+        loop {
+            let message = self.next();
+            if message["reply_to"] == "ask" {
+                return message;
+            }
+        }
+    }
+
+    /// Starts a shell script as an app and waits until it is up.
+    fn start(&mut self, mut config: Value, script: &str) -> Value {
+        config["script"] = "/bin/sh".into();
+        config["cwd"] = "/".into();
+        config["args"] = json!(["-c", script]);
+        let reply = self.ask("command", &json!({"action": "start", "config": config}));
+        assert_eq!(reply["type"], "command_result", "{reply}");
+        reply["data"]["results"][0].clone()
+    }
+
+    fn info(&mut self, name: &str) -> Value {
+        let reply = self.ask("get_info", &json!({"process": name}));
+        reply["data"]["processes"][0].clone()
+    }
+}
+
+#[test]
+fn every_request_of_a_long_burst_is_answered_without_anything_else_happening() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    let burst: String =
+        (0..500).map(|id| format!("{}\n", json!({"type": "ping", "id": id}))).collect();
+    client.write(burst.as_bytes());
+    for id in 0..500 {
+        assert_eq!(client.next()["reply_to"], id);
+    }
+}
+
+#[test]
+fn many_short_lines_at_once_are_no_line_that_is_too_long() {
+    let daemon = Daemon::start();
+    let client = daemon.client();
+    let mut writer = client.lines.get_ref().try_clone().unwrap();
+    let burst = "{\"type\":\"ping\"}\n".repeat(100_000);
+    let writing = std::thread::spawn(move || writer.write_all(burst.as_bytes()));
+    let mut client = client;
+    for _ in 0..100_000 {
+        assert_eq!(client.next()["type"], "pong");
+    }
+    writing.join().unwrap().unwrap();
+}
+
+/// The variables of a process, one a line.
+fn environment(pid: &Value) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    String::from_utf8_lossy(&bytes).replace('\0', "\n")
+}
+
+fn is_alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// Waits for something that will be true, or the test hangs until its runner gives up.
+fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if is_true() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("never: {what}");
+}
+
+#[test]
+fn a_reload_of_an_adopted_child_leaves_the_programs_of_its_successor_alone() {
+    let mut daemon = Daemon::start();
+    let note = daemon.home.join("workers");
+    // Each life has a worker that leads a session of its own.
+    let script = format!(
+        "setsid sleep 1000 & echo $! >> {}; printf '\\n' >&3; exec 3>&-; wait",
+        note.display()
+    );
+    let config = json!({"name": "web", "wait_ready": true, "notification_fd": 3});
+    let first = daemon.client().start(config, &script);
+    daemon.crash(|_| ());
+    let mut client = daemon.client();
+    let adopted = client.info("web");
+    assert_eq!(adopted["pid"], first["pid"]);
+    let reply = client.ask("command", &json!({"action": "reload", "process": "web"}));
+    assert_eq!(reply["data"]["ok"], true, "{reply}");
+    let second = client.info("web");
+    assert_ne!(second["pid"], first["pid"]);
+    assert_eq!(second["status"], "online");
+    let workers = fs::read_to_string(&note).unwrap();
+    let workers: Vec<&str> = workers.lines().collect();
+    assert!(!is_alive(workers[0]), "the old worker is swept");
+    assert!(is_alive(workers[1]), "the new worker is not");
+    until("the pid file names the new child", || {
+        let text = fs::read_to_string(daemon.home.join("pids/web.pid")).unwrap_or_default();
+        text.trim() == second["pid"].to_string()
+    });
+    // The next daemon must know it, too: by the cookie it really has.
+    assert!(environment(&second["pid"]).contains("PMD_COOKIE="));
+    daemon.crash(|_| ());
+    assert_eq!(daemon.client().info("web")["pid"], second["pid"]);
+}
