@@ -8,4 +8,6 @@ mod control;
 mod errors;
 mod harness;
 mod life;
+mod logs;
+mod state;
 mod trees;

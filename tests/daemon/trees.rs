@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Home, await_gone, is_alive};
+use crate::harness::{Home, is_alive};
 
 /// A child in the group, one in a session of its own, and one that forked twice.
 const PARENT: &str = "
@@ -42,17 +42,6 @@ fn without_treekill_only_the_main_process_ends() {
     home.ok(&["stop", "app"]);
     assert!(!is_alive(pids[3]));
     assert_eq!(pids[..3].iter().filter(|&&pid| is_alive(pid)).count(), 3);
-}
-
-#[test]
-fn a_crash_leaves_no_member_of_the_tree_beside_the_next_run() {
-    let home = Home::new();
-    home.script("app.sh", "trap '' HUP; sleep 1000 & echo $! > member; echo up; [ -e again ] && exec sleep 1000; touch again; sleep 0.2; exit 1");
-    home.ok(&["start", "app.sh", "--no-wait"]);
-    home.await_text("logs/app-out.log", "up\n");
-    let first = home.await_number("member");
-    home.await_entry("app", |one| one["restarts"] == 1);
-    await_gone(first);
 }
 
 #[test]
