@@ -108,6 +108,7 @@ impl Daemon {
             Some(target) if outcome.process.is_none() => target.to_string(),
             Some(_) | None => outcome.name,
         };
+        let process = outcome.process.and_then(|id| self.supervisor.process(id));
         ResultEntry {
             id: outcome.process,
             name,
@@ -119,6 +120,7 @@ impl Daemon {
             pid: outcome.pid,
             was_pid: outcome.was_pid,
             killed: outcome.killed,
+            kill_signal: process.map(|process| process.spec().kill_signal),
             exit_code: outcome.exit.and_then(ExitStatus::code),
             signal: outcome.exit.and_then(ExitStatus::signal),
             took: millis(outcome.took),
@@ -151,7 +153,11 @@ impl Daemon {
                     .process
                     .and_then(|id| self.supervisor.process(id))
                     .map(|process| process.spec().max_restarts);
-                let message = postmortem::explain(name, &lines).unwrap_or_else(|| {
+                let ours = |pid| {
+                    let child = self.children.by_pid(pid)?;
+                    self.supervisor.process_of(child).map(|process| process.spec().name.to_string())
+                };
+                let message = postmortem::explain(name, &lines, &ours).unwrap_or_else(|| {
                     format!("{name} did not stay up: {status} after {}", short(uptime))
                 });
                 died(message, status, &lines)

@@ -6,18 +6,34 @@ use std::fs;
 use crate::base::Pid;
 use crate::sys::proc;
 
+/// Generations that lie between a process of ours and the program of its that listens, at most.
+const GENERATIONS: usize = 8;
+
 /// A sentence that says more than the exit code, where the last lines of stderr give one away.
+///
+/// `ours`: the name of the process whose main process has this pid.
 #[must_use]
-pub fn explain(name: &str, lines: &[String]) -> Option<String> {
+pub fn explain(
+    name: &str,
+    lines: &[String],
+    ours: &dyn Fn(Pid) -> Option<String>,
+) -> Option<String> {
     if let Some(port) = port_in_use(lines) {
-        let holder = match listener_on(port) {
-            Some((pid, program)) => format!(" by '{program}' (pid {pid})"),
-            None => String::new(),
-        };
+        let holder = listener_on(port).map(|(pid, program)| {
+            let owner = owner_of(pid, ours).map(|owner| format!(", process '{owner}' of pmd"));
+            format!(" by '{program}' (pid {pid}{})", owner.unwrap_or_default())
+        });
+        let holder = holder.unwrap_or_default();
         return Some(format!("{name} did not stay up: port {port} is in use{holder}"));
     }
     let port = port_forbidden(lines)?;
     Some(format!("{name} did not stay up: not permitted to listen on port {port}"))
+}
+
+/// The process of ours that a pid belongs to: itself, or the nearest that it descends from.
+fn owner_of(pid: Pid, ours: &dyn Fn(Pid) -> Option<String>) -> Option<String> {
+    let parent = |&pid: &Pid| Pid::new(proc::stat(pid).ok()??.parent);
+    std::iter::successors(Some(pid), parent).take(GENERATIONS).find_map(ours)
 }
 
 /// The port that was found taken: `EADDRINUSE: address already in use :::3000` (Node),

@@ -1,6 +1,8 @@
 //! How actions are asked for and reported: one line per process, or one JSON document, and the
 //! exit code that fits all of them.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use crate::cli::args::Parsed;
@@ -96,7 +98,9 @@ pub fn report(
     for warning in &warnings {
         session.screen.warning(warning, None);
     }
-    for failure in &failures {
+    // What is wrong with the host fails all instances in the same words: once is enough.
+    let mut told = BTreeSet::new();
+    for failure in failures.iter().filter(|failure| told.insert(failure.message.as_str())) {
         session.screen.failure(failure);
     }
     let exit = Exit::of_several(exits);

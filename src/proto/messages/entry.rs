@@ -172,6 +172,8 @@ pub struct ResultEntry {
     pub pid: Option<Pid>,
     pub was_pid: Option<Pid>,
     pub killed: bool,
+    /// What it was told to stop with, before it was killed; unknown once it is deleted.
+    pub kill_signal: Option<Signal>,
     pub exit_code: Option<u8>,
     pub signal: Option<Signal>,
     pub took: u64,

@@ -1,0 +1,329 @@
+//! What programs write: exact on disk, whole on the screen.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Home, append, follow, send, until};
+
+#[test]
+fn raw_bytes_are_on_disk_as_they_were_written() {
+    let home = Home::new();
+    home.file("app.py", "
+import os, sys, time
+sys.stdout.buffer.write(bytes(range(256)) * 500 + b'no end of line')
+sys.stderr.buffer.write(b'\\x1b[31m\\xff\\xfe\\0err\\n')
+sys.stdout.flush(); sys.stderr.flush()
+open('done', 'w').close()
+time.sleep(1000)
+");
+    home.ok(&["start", "app.py", "--no-wait"]);
+    until("it wrote", || home.path("done").exists());
+    let mut wanted: Vec<u8> = (0..=255).cycle().take(256 * 500).collect();
+    wanted.extend(b"no end of line");
+    let out = home.path("logs/app-out.log");
+    until("all is on disk", || fs::metadata(&out).is_ok_and(|meta| meta.len() >= wanted.len() as u64));
+    assert_eq!(fs::read(&out).unwrap(), wanted);
+    until("stderr is on disk", || home.path("logs/app-error.log").metadata().unwrap().len() == 11);
+    assert_eq!(fs::read(home.path("logs/app-error.log")).unwrap(), b"\x1b[31m\xff\xfe\0err\n");
+    assert_eq!(out.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
+fn lines_get_dates_and_json_where_asked_for() {
+    let home = Home::new();
+    home.script("app.sh", "echo 'a \"b\"'; echo bad >&2; exec sleep 1000");
+    home.ok(&["start", "app.sh", "-n", "dated", "--log-date-format", "YYYY-MM-DD", "--no-wait"]);
+    home.ok(&["start", "app.sh", "-n", "json", "--log-type", "json", "--no-wait"]);
+    for (file, end) in [("out", "a \"b\"\n"), ("error", "bad\n")] {
+        let text = home.await_text(&format!("logs/dated-{file}.log"), end);
+        let (date, rest) = text.split_at(10);
+        assert!(date.split('-').map(str::len).eq([4, 2, 2]), "{text:?}");
+        assert_eq!(rest.trim_start_matches([':', ' ']), end, "{text:?}");
+    }
+    let text = home.await_text("logs/json-out.log", "\n");
+    let line: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line["message"], "a \"b\"\n", "as PM2 writes it: {text}");
+    assert_eq!((&line["app_name"], &line["type"]), (&json!("json"), &json!("out")));
+    assert!(line["timestamp"].is_string() && line["process_id"].is_number(), "{text}");
+    let text = home.await_text("logs/json-error.log", "\n");
+    let line: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line["type"], "err");
+}
+
+#[test]
+fn files_can_be_merged_joined_and_left_out() {
+    let home = Home::new();
+    home.script("app.sh", "echo out $PMD_INSTANCE; echo err $PMD_INSTANCE >&2; exec sleep 1000");
+    home.ok(&["start", "app.sh", "-n", "merged", "-i", "2", "--merge-logs", "--no-wait"]);
+    home.ok(&["start", "app.sh", "-n", "joined", "-l", "joined.log", "--no-wait"]);
+    home.ok(&["start", "app.sh", "-n", "null", "-o", "/dev/null", "--no-wait"]);
+    home.ok(&["start", "app.sh", "-n", "none", "--disable-logs", "--no-wait"]);
+    until("both instances wrote to one file", || {
+        let text = home.read("logs/merged-out.log");
+        text.contains("out 0\n") && text.contains("out 1\n")
+    });
+    until("both streams are in one file", || {
+        let text = home.read("joined.log");
+        text.contains("out 0\n") && text.contains("err 0\n")
+    });
+    home.await_text("logs/null-error.log", "err 0\n");
+    assert!(!home.path("logs/null-out.log").exists());
+    home.ok(&["wait", "none", "--for", "online"]);
+    assert!(!home.path("logs/none-out.log").exists() && !home.path("logs/none-error.log").exists());
+    // Without files the lines can be followed all the same.
+    let mut following = follow(home.command(&["logs", "none", "--no-time"]));
+    home.ok(&["restart", "none", "--no-wait"]);
+    following.until("none | out 0");
+}
+
+/// Numbered lines as fast as they go, until a file `enough` lies.
+const CHATTER: &str = "
+import os, sys
+n = 0
+while not os.path.exists('enough') and n < 2_000_000:
+    sys.stdout.write(''.join(f'line {i}\\n' for i in range(n, n + 200)))
+    sys.stdout.flush()
+    n += 200
+open('count.tmp', 'w').write(f'{n}\\n')
+os.rename('count.tmp', 'count')
+import time
+time.sleep(1000)
+";
+
+/// All numbers of the lines of a log and what was rotated away from it, oldest first.
+fn numbers(home: &Home, file: &str) -> Vec<u32> {
+    let mut old: Vec<u32> = fs::read_dir(home.path("logs"))
+        .unwrap()
+        .filter_map(|entry| {
+            entry.unwrap().file_name().to_str()?.strip_prefix(file)?.strip_prefix('.')?.parse().ok()
+        })
+        .collect();
+    old.sort_unstable();
+    let mut text: String =
+        old.iter().rev().map(|number| home.read(&format!("logs/{file}.{number}"))).collect();
+    text.push_str(&home.read(&format!("logs/{file}")));
+    text.lines().map(|line| line.strip_prefix("line ").unwrap().parse().unwrap()).collect()
+}
+
+#[track_caller]
+fn assert_complete(home: &Home, count: u32) {
+    let last = format!("line {}\n", count - 1);
+    until("the last line is on disk", || home.read("logs/app-out.log").ends_with(&last));
+    let found = numbers(home, "app-out.log");
+    let broken = found.iter().zip(0..).find(|&(&found, wanted)| found != wanted);
+    assert_eq!(broken, None, "first break");
+    assert_eq!(found.len(), count as usize);
+}
+
+#[test]
+fn rotation_by_size_under_load_loses_no_line() {
+    let home = Home::new();
+    home.file("app.py", CHATTER);
+    home.ok(&["start", "app.py", "--log-max-size", "100K", "--log-keep", "10000", "--no-wait"]);
+    until("it was rotated a few times", || home.path("logs/app-out.log.5").exists());
+    home.ok(&["rotate", "app"]);
+    home.file("enough", "");
+    let count = home.await_number("count");
+    assert_complete(&home, u32::try_from(count).unwrap());
+}
+
+#[test]
+fn only_so_many_rotated_files_are_kept() {
+    let home = Home::new();
+    home.script("app.sh", "while [ ! -e enough ]; do echo 0123456789012345678901234567890123456789; done; exec sleep 1000");
+    home.ok(&["start", "app.sh", "--log-max-size", "2K", "--log-keep", "2", "--no-wait"]);
+    until("two are there", || home.path("logs/app-out.log.2").exists());
+    for _ in 0..3 {
+        home.ok(&["rotate"]);
+    }
+    home.file("enough", "");
+    assert!(home.path("logs/app-out.log.1").exists() && home.path("logs/app-out.log.2").exists());
+    assert!(!home.path("logs/app-out.log.3").exists());
+}
+
+#[test]
+fn flush_empties_files_and_writing_goes_on() {
+    let home = Home::new();
+    home.script("app.sh", "echo first; echo worse >&2; trap 'echo second' USR1; while :; do sleep 0.01; done");
+    home.ok(&["start", "app.sh", "--no-wait"]);
+    home.await_text("logs/app-out.log", "first\n");
+    home.await_text("logs/app-error.log", "worse\n");
+    home.ok(&["flush", "app"]);
+    assert_eq!(home.read("logs/app-out.log") + &home.read("logs/app-error.log"), "");
+    send(home.pid("app"), 10);
+    assert_eq!(home.await_text("logs/app-out.log", "second\n"), "second\n");
+}
+
+#[test]
+fn files_are_opened_anew_after_another_program_moved_them() {
+    let home = Home::new();
+    home.script("app.sh", "echo first; trap 'echo second' USR1; while :; do sleep 0.01; done");
+    home.ok(&["start", "app.sh", "--no-wait"]);
+    home.await_text("logs/app-out.log", "first\n");
+    fs::rename(home.path("logs/app-out.log"), home.path("logs/moved")).unwrap();
+    home.ok(&["reloadLogs"]);
+    send(home.pid("app"), 10);
+    assert_eq!(home.await_text("logs/app-out.log", "second\n"), "second\n");
+    assert_eq!(home.read("logs/moved"), "first\n");
+    // The same by signal.
+    fs::rename(home.path("logs/app-out.log"), home.path("logs/moved-again")).unwrap();
+    send(home.daemon_pid(), 12);
+    until("it is there again", || home.path("logs/app-out.log").exists());
+}
+
+#[test]
+fn a_file_truncated_by_another_program_leaves_no_hole() {
+    let home = Home::new();
+    home.script("app.sh", "echo first; trap 'echo second' USR1; while :; do sleep 0.01; done");
+    home.ok(&["start", "app.sh", "--no-wait"]);
+    home.await_text("logs/app-out.log", "first\n");
+    fs::File::options().write(true).open(home.path("logs/app-out.log")).unwrap().set_len(0).unwrap();
+    send(home.pid("app"), 10);
+    assert_eq!(home.await_text("logs/app-out.log", "second\n"), "second\n");
+}
+
+#[test]
+fn what_lay_in_the_file_before_stays() {
+    let home = Home::new();
+    fs::create_dir_all(home.path("logs")).unwrap();
+    append(&home.path("logs/app-out.log"), "from before\n");
+    home.script("app.sh", "echo new; exec sleep 1000");
+    home.ok(&["start", "app.sh", "--no-wait"]);
+    assert_eq!(home.await_text("logs/app-out.log", "new\n"), "from before\nnew\n");
+}
+
+#[test]
+fn the_last_lines_can_be_asked_for_in_many_ways() {
+    let home = Home::new();
+    home.script("app.sh", "for i in 1 2 3 4 5; do echo out $i; done; echo err 1 >&2; exec sleep 1000");
+    home.script("other.sh", "echo 'another one'; exec sleep 1000");
+    home.ok(&["start", "app.sh", "--no-wait"]);
+    home.ok(&["start", "other.sh", "--no-wait"]);
+    home.await_text("logs/app-error.log", "err 1\n");
+    home.await_text("logs/app-out.log", "out 5\n");
+    home.await_text("logs/other-out.log", "one\n");
+    let said = |words: &[&str]| {
+        let ran = home.ok(&[&["logs", "--no-follow", "--no-time"], words].concat());
+        assert_eq!(ran.err, "", "{words:?}");
+        ran.out
+    };
+    assert_eq!(said(&["app", "--out", "-n", "2"]), "app | out 4\napp | out 5\n");
+    assert_eq!(said(&["app", "--err"]), "app ! err 1\n");
+    assert_eq!(said(&["app", "--raw", "--out", "-n2"]), "out 4\nout 5\n");
+    assert_eq!(said(&["app", "--grep", "out 3"]), "app | out 3\n");
+    assert_eq!(said(&["app", "--since", "1h", "--out"]).lines().count(), 5);
+    assert_eq!(said(&["app", "--since", "2099-01-01"]), "");
+    assert_eq!(said(&["app", "-n", "0"]), "");
+    let all = said(&[]);
+    assert!(all.contains("other | another one\n") && all.contains("app   | out 1\n"), "{all}");
+    let ran = home.ok(&["logs", "app", "--no-follow", "--err", "--json"]);
+    let line: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&line["message"], &line["stream"]), (&json!("err 1"), &json!("stderr")), "{line}");
+    assert!(line["timestamp"].is_string());
+    assert_eq!(ran.err, "");
+    home.ok(&["logs", "--daemon", "--no-follow"]);
+}
+
+#[test]
+fn following_shows_what_comes_and_who_comes_later() {
+    let home = Home::new();
+    home.script("app.sh", "echo hello; trap 'echo again; echo worse >&2' USR1; while :; do sleep 0.01; done");
+    home.ok(&["start", "app.sh", "-n", "one", "--no-wait"]);
+    home.await_text("logs/one-out.log", "hello\n");
+    let mut all = follow(home.command(&["logs"]));
+    all.until("one | hello");
+    send(home.pid("one"), 10);
+    all.until("one | again");
+    all.until("one ! worse");
+    home.ok(&["start", "app.sh", "-n", "two", "--no-wait"]);
+    let line = all.until("two | hello");
+    assert!(line.as_bytes()[2] == b':' && line.as_bytes()[8] == b'.', "a time: {line}");
+    all.signal(2);
+    assert_eq!(all.code(), 130);
+    assert!(all.rest().is_empty());
+}
+
+#[test]
+fn order_is_kept_within_a_program_and_nothing_is_doubled_while_following() {
+    let home = Home::new();
+    home.script("app.sh", "while [ ! -e go ]; do sleep 0.01; done; i=0; while [ $i -lt 5000 ]; do echo \"line $i\"; i=$((i+1)); done; echo end; exec sleep 1000");
+    home.ok(&["start", "app.sh", "--no-wait"]);
+    let mut following = follow(home.command(&["logs", "app", "--raw"]));
+    // Something to see shows that it follows.
+    let mut lines = vec![];
+    home.file("go", "");
+    loop {
+        let line = following.until("");
+        if line == "end" {
+            break;
+        }
+        lines.push(line);
+    }
+    let wanted: Vec<_> = (0..5000).map(|i| format!("line {i}")).collect();
+    assert!(lines == wanted, "{} lines, first {:?}", lines.len(), lines.first());
+}
+
+#[test]
+fn a_line_without_end_and_binary_harm_nobody() {
+    let mut home = Home::new();
+    home.file("endless.py", "
+import sys, time
+for i in range(400): sys.stdout.buffer.write(b'x' * 65536)
+sys.stdout.buffer.write(b'end'); sys.stdout.flush()
+open('done', 'w').close()
+time.sleep(1000)
+");
+    home.file("binary.py", "
+import os, sys, time
+while not os.path.exists('stop'): sys.stdout.buffer.write(os.urandom(4096)); sys.stdout.flush(); time.sleep(0.001)
+time.sleep(1000)
+");
+    home.script("calm.sh", "echo calm; exec sleep 1000");
+    home.ok(&["start", "binary.py", "--no-wait"]);
+    let mut following = follow(home.command(&["logs", "--raw"]));
+    home.ok(&["start", "endless.py", "--no-wait"]);
+    until("it wrote all", || home.path("done").exists());
+    home.ok(&["start", "calm.sh", "--no-wait"]);
+    following.until("calm");
+    home.file("stop", "");
+    let memory = resident_kib(home.daemon_pid());
+    assert!(memory < 40_000, "{memory} KiB");
+    assert!(home.is_daemon_up());
+    let size = |name: &str| fs::metadata(home.path(name)).map_or(0, |meta| meta.len());
+    until("every byte is on disk", || {
+        let rotated: u64 = (1..6).map(|n| size(&format!("logs/endless-out.log.{n}"))).sum();
+        size("logs/endless-out.log") + rotated == 400 * 65536 + 3
+    });
+}
+
+/// Resident memory of a process.
+pub fn resident_kib(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_child_that_closes_its_output_is_still_supervised() {
+    let home = Home::new();
+    home.script("app.sh", "echo bye; exec >&- 2>&-; touch closed; while [ ! -e die ]; do sleep 0.01; done; rm die; exit 5");
+    home.ok(&["start", "app.sh", "--no-wait"]);
+    until("it closed its output", || home.path("closed").exists());
+    assert_eq!(home.entry("app")["restarts"], 0);
+    home.file("die", "");
+    home.await_entry("app", |one| one["restarts"] == 1);
+    assert_eq!(home.await_text("logs/app-out.log", "bye\nbye\n"), "bye\nbye\n");
+}
+
+#[test]
+fn a_grandchild_that_keeps_the_pipe_hides_no_exit() {
+    let home = Home::new();
+    home.script("app.sh", "setsid sh -c 'while [ ! -e late ]; do sleep 0.01; done; echo late words; exec sleep 1000' & echo early; exit 7");
+    home.ok(&["start", "app.sh", "--once"]);
+    let entry = home.await_entry("app", |one| one["exit_code"] == 7);
+    assert_eq!(entry["pid"], Value::Null);
+    home.file("late", "");
+    home.await_text("logs/app-out.log", "late words\n");
+}

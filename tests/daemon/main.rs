@@ -1,0 +1,13 @@
+//! The real program with a real daemon and real children, seen from outside.
+//!
+//! What the command line alone does is tested in `tests/cli`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+mod control;
+mod errors;
+mod harness;
+mod life;
+mod logs;
+mod state;
+mod trees;
