@@ -107,6 +107,10 @@ pub fn load(parsed: &Parsed, file: &Path, purpose: Purpose) -> Result<Loaded, Fa
     let caller = Caller::here()?;
     let shown = file.display().to_string();
     let source = (shown != "-").then(|| files::absolute(&caller.dir, None, &shown));
+    if purpose == Purpose::Name && Format::of(file).is_none() {
+        return Err(Failure::new(Exit::Invalid, format!("'{shown}' is not a configuration file"))
+            .hint("name the process (pmd ls)"));
+    }
     let (document, text) = match &source {
         None => from_stdin()?,
         Some(path) => read(path, &shown, purpose)?,

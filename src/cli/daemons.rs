@@ -119,13 +119,26 @@ impl Daemons {
 }
 
 /// Whether a version is older than another: by its numbers, as far as they are numbers.
-#[must_use]
-pub fn is_older(version: &str, than: &str) -> bool {
+fn is_older(version: &str, than: &str) -> bool {
     let numbers = |text: &str| -> Vec<u64> {
         text.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
     };
     numbers(version) < numbers(than)
 }
+
+/// Row 38: what to say about a daemon of another version.
+#[must_use]
+pub fn version_warning(daemon: &str, ours: &str) -> Option<String> {
+    if daemon == ours {
+        return None;
+    }
+    let order = if is_older(daemon, ours) { "older" } else { "newer" };
+    Some(format!("daemon {daemon} is {order} than this pmd {ours}"))
+}
+
+/// What to do about it: programs go on while no daemon runs, and are adopted by the next one.
+pub const VERSION_HINT: &str =
+    "pmd kill --leave-running, then pmd resurrect (programs keep running)";
 
 /// Which daemon the options and variables mean; the first choice where there are several.
 #[must_use]
@@ -146,11 +159,13 @@ pub fn which(global: &Global) -> Which {
 ///
 /// A home that is not known, a socket whose path is too long.
 pub fn paths_of(which: &Which) -> Result<Paths, Failure> {
-    let home = users::user_by_id(process::effective_uid())
-        .ok()
-        .flatten()
-        .map(|user| PathBuf::from(user.home));
-    let around = Surroundings { var: &variable, home: home.as_deref(), daemon: false };
+    // The table of users is only read where the variable does not say it.
+    let home = match variable("HOME") {
+        Some(_) => None,
+        None => users::user_by_id(process::effective_uid()).ok().flatten().map(|user| user.home),
+    };
+    let home = home.as_deref().map(Path::new);
+    let around = Surroundings { var: &variable, home, daemon: false };
     Paths::of(which, &around).map_err(|problem| of_problem(&problem))
 }
 
@@ -200,6 +215,11 @@ mod tests {
         assert!(is_older("0.9.0", "0.10.0"));
         assert!(!is_older("1.0.0", "0.9.9"));
         assert!(!is_older("0.4.0", "0.4.0"));
+        assert_eq!(
+            version_warning("0.3.1", "0.4.0").as_deref(),
+            Some("daemon 0.3.1 is older than this pmd 0.4.0")
+        );
+        assert_eq!(version_warning("0.4.0", "0.4.0"), None);
     }
 
     #[test]

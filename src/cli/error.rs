@@ -83,7 +83,9 @@ impl Failure {
         let mut failure = Self::new(Exit::of_code(code), message);
         failure.code = code.to_owned();
         failure.details = error["details"].as_object().cloned().unwrap_or_default();
-        let said = |key: &str| error["details"][key].as_str().map(str::to_owned);
+        let said = |key: &str| {
+            error["details"][key].as_str().or_else(|| error[key].as_str()).map(str::to_owned)
+        };
         (failure.why, failure.hint) = (said("why"), said("hint"));
         failure
     }

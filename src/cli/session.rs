@@ -210,16 +210,11 @@ impl Session {
     fn mention_version(&mut self) {
         const OURS: &str = env!("CARGO_PKG_VERSION");
         let Some(hello) = self.link.as_ref().and_then(|link| link.client.hello()) else { return };
-        if hello.version == OURS || self.screen.json || !self.screen.is_terminal() {
-            return;
+        let Some(text) = daemons::version_warning(&hello.version, OURS) else { return };
+        let may = !self.screen.json && self.screen.is_terminal();
+        if may && self.daemons.is_time_to_mention_version() {
+            self.screen.warning(&text, Some(daemons::VERSION_HINT));
         }
-        if !self.daemons.is_time_to_mention_version() {
-            return;
-        }
-        let order = if daemons::is_older(&hello.version, OURS) { "older" } else { "newer" };
-        let text = format!("daemon {} is {order} than this pmd {OURS}", hello.version);
-        let hint = "pmd kill --leave-running, then pmd resurrect (programs keep running)";
-        self.screen.warning(&text, Some(hint));
     }
 }
 

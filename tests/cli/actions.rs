@@ -189,13 +189,18 @@ fn online_without_readiness_is_seven() {
             "command_result",
             json!({"results": [{"id": 0, "name": "web", "instance": 0, "ok": true, "changed": true,
                 "status": "online", "ready": false, "pid": 7, "took": 3000, "error": null}],
-                "warnings": []}),
+                "warnings": ["web is running but not ready after 3 s"]}),
         ),
         _ => usual(request),
     });
     let ran = world.run(&["restart", "web"]);
-    assert_eq!(ran.code, 7);
-    assert_eq!(ran.err.lines().next(), Some("pmd: error: web is running but not ready after 3 s"));
+    assert_eq!((ran.out.as_str(), ran.code), ("web  restarted  pid 7  (3.0 s)\n", 7));
+    assert_eq!(
+        ran.err,
+        "pmd: error: web is running but not ready after 3 s\n  \
+         why:  waits for process.send('ready'), READY=1 or its notification_fd\n  \
+         try:  --listen-timeout 10s\n"
+    );
 }
 
 #[test]

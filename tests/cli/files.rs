@@ -232,4 +232,11 @@ fn commands_about_what_runs_take_the_names_of_a_file() {
     world.file("pmd.json", r#"[{"name": "a", "script": "x"}, {"name": "b", "script": "y"}]"#);
     assert_eq!(world.run(&["stop", "pmd.json", "c"]).code, 0);
     assert_eq!(world.asked_data("command")[0]["processes"], json!(["a", "b", "c"]));
+    world.run(&["stop", "./app.js"]).told(
+        6,
+        &[
+            "pmd: error: './app.js' is not a configuration file",
+            "  try:  name the process (pmd ls)",
+        ],
+    );
 }

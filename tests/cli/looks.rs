@@ -166,3 +166,98 @@ fn an_export_is_a_file_that_check_accepts() {
     let unknown = world.run(&["export", "--format", "xml"]);
     assert_eq!(unknown.code, 6, "{unknown:?}");
 }
+
+/// Answers everything there is.
+fn knows_all(request: &serde_json::Value) -> Vec<serde_json::Value> {
+    let results = json!([{"id": 0, "name": "db", "instance": 0, "ok": true, "changed": true,
+        "status": "online", "ready": true, "pid": 7, "took": 1, "error": null, "exit_code": 0}]);
+    match request["type"].as_str().unwrap() {
+        "command" => reply("command_result", json!({"results": results, "warnings": []})),
+        "wait" | "resurrect" => reply("done", json!({"processes": 1, "results": results})),
+        "apply" => reply("plan", json!({"steps": [], "results": results, "warnings": []})),
+        "get_logs" => reply("logs", json!({"lines": [{"message": "x", "process": "db"}]})),
+        "get_events" => reply("events", json!({"events": [{"event": "deleted"}]})),
+        "get_env" => reply("environment", json!({"env": {"A": "1"}})),
+        "get_pm2_list" => reply("pm2_list", json!({"list": []})),
+        "get_daemon" => reply("daemon", json!({"version": "0.1.0", "pid": 811, "paths": {}})),
+        "export" => reply(
+            "definitions",
+            json!({"definitions": [{"name": "db",
+            "script": "/bin/sleep", "cwd": "/"}], "left_out": [[]]}),
+        ),
+        "shutdown" => {
+            let mut all = reply("done", json!({}));
+            all.push(json!({"type": "END"}));
+            all
+        }
+        "get_info" => usual(request),
+        _ => reply("done", json!({"processes": 1})),
+    }
+}
+
+#[test]
+fn every_command_prints_one_document_with_json_and_nothing_else() {
+    let world = World::with_daemon(knows_all);
+    world.file("apps.json", r#"[{"name": "db", "script": "/bin/sleep"}]"#);
+    let lines = [
+        "start db",
+        "start apps.json",
+        "stop db",
+        "restart db",
+        "reload db",
+        "delete db",
+        "scale db 2",
+        "signal HUP db",
+        "reset db",
+        "send db x",
+        "apply apps.json",
+        "list",
+        "show db",
+        "logs db --no-follow",
+        "events",
+        "env db",
+        "pid",
+        "id db",
+        "jlist",
+        "prettylist",
+        "is-online db",
+        "wait db",
+        "ping",
+        "flush",
+        "rotate",
+        "reloadLogs",
+        "save",
+        "resurrect",
+        "export",
+        "init made.json",
+        "check apps.json",
+        "doctor",
+        "help",
+        "help stop",
+        "version",
+        "kill",
+    ];
+    let commands = world.run(&["help", "--json"]).json();
+    for command in commands["commands"].as_array().unwrap() {
+        let name = command["name"].as_str().unwrap();
+        // These two are the daemon itself.
+        if !matches!(name, "daemon" | "run") {
+            assert!(lines.iter().any(|line| line.split(' ').next() == Some(name)), "{name}");
+        }
+    }
+    for line in lines {
+        let words: Vec<&str> = line.split(' ').chain(["--json"]).collect();
+        let ran = world.run(&words);
+        assert_eq!(ran.code, 0, "{line}: {ran:?}");
+        let document = ran.json();
+        assert_ne!(document["ok"], false, "{line}");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let world = World::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let ran = crate::harness::finish(world.command(&["help"]).stdout(full).spawn().unwrap());
+    ran.told(1, &["pmd: error: cannot write the output: no space left on device"]);
+}

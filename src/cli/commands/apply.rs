@@ -62,7 +62,7 @@ fn refused(error: &Value) -> End {
     let failed = error["details"]["results"].as_array().into_iter().flatten();
     let first = failed.filter(|result| result["error"].is_object()).map(|result| {
         let labels = Labels::of([result]);
-        results::failure(result, &labels)
+        results::failure(result, &labels, &mut Vec::new())
     });
     let first = first.flatten().next();
     first.unwrap_or_else(|| results::of_error(error, "<name>")).into()
@@ -80,8 +80,19 @@ fn report(session: &mut Session, parsed: &Parsed, replies: &[Value]) -> Run {
         session.screen.result(&line)?;
     }
     let labels = Labels::of(&results);
-    let failures: Vec<Failure> =
-        results.iter().filter_map(|result| results::failure(result, &labels)).collect();
+    let mut warnings: Vec<String> = replies
+        .iter()
+        .flat_map(|reply| reply["warnings"].as_array().into_iter().flatten())
+        .filter_map(|warning| warning.as_str().map(str::to_owned))
+        .collect();
+    let all_warnings = warnings.clone();
+    let failures: Vec<Failure> = results
+        .iter()
+        .filter_map(|result| results::failure(result, &labels, &mut warnings))
+        .collect();
+    for warning in &warnings {
+        session.screen.warning(warning, None);
+    }
     for failure in &failures {
         session.screen.failure(failure);
     }
@@ -92,13 +103,9 @@ fn report(session: &mut Session, parsed: &Parsed, replies: &[Value]) -> Run {
         Exit::of_several(failures.iter().map(|failure| failure.exit))
     };
     if session.screen.json {
-        let warnings: Vec<&Value> = replies
-            .iter()
-            .flat_map(|reply| reply["warnings"].as_array().into_iter().flatten())
-            .collect();
         session.screen.document(&json!({
             "ok": failures.is_empty(), "command": "apply", "dry_run": parsed.flag("dry-run"),
-            "steps": steps, "results": results, "warnings": warnings,
+            "steps": steps, "results": results, "warnings": all_warnings,
         }))?;
     }
     Ok(exit)

@@ -9,7 +9,7 @@ use crate::base::Pid;
 use crate::cli::Run;
 use crate::cli::args::Parsed;
 use crate::cli::commands::help::VERSION;
-use crate::cli::daemons::is_older;
+use crate::cli::daemons::{VERSION_HINT, version_warning};
 use crate::cli::entry::Entry;
 use crate::cli::error::{End, in_words};
 use crate::cli::exit::Exit;
@@ -151,13 +151,8 @@ fn daemon(session: &mut Session, findings: &mut Vec<Finding>) -> Result<Option<V
     let pid = about["pid"].as_u64().unwrap_or(0);
     let home = about["home"].as_str().unwrap_or("?");
     add(Verdict::Ok, format!("version {version}, pid {pid}, {home}"), None);
-    if version != VERSION {
-        let order = if is_older(version, VERSION) { "older" } else { "newer" };
-        add(
-            Verdict::Warn,
-            format!("daemon {version} is {order} than this pmd {VERSION}"),
-            Some("pmd kill --leave-running, then pmd resurrect (programs keep running)"),
-        );
+    if let Some(text) = version_warning(version, VERSION) {
+        add(Verdict::Warn, text, Some(VERSION_HINT));
     }
     for problem in about["problems"].as_array().into_iter().flatten() {
         let text = problem["message"].as_str().unwrap_or("unknown problem").to_owned();

@@ -237,7 +237,7 @@ fn sort(text: &str) -> Result<(Sort, bool), Failure> {
 }
 
 fn order(processes: &mut [Value], (sort, descending): (Sort, bool)) {
-    processes.sort_by(|one, two| {
+    processes.sort_unstable_by(|one, two| {
         let (one, two) = (Entry(one), Entry(two));
         let order = match sort {
             Sort::Id => one.id().cmp(&two.id()),

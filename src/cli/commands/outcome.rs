@@ -23,6 +23,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Adds that one more request came to nothing, so that what came of the others is told, too.
+    pub fn append_failure(&mut self, failure: &Failure) {
+        let name = failure.details.get("process").or_else(|| failure.details.get("name"));
+        self.results.push(json!({
+            "id": null, "name": name.cloned().unwrap_or_default(), "instance": 0, "ok": false,
+            "changed": false, "error": failure.to_json(),
+        }));
+    }
+
     /// Adds what came of one more request.
     pub fn append(&mut self, other: Self) {
         self.results.extend(other.results);
@@ -77,8 +86,9 @@ pub fn report(
     let mut exits = Vec::new();
     let alone = outcome.results.len() == 1;
     let mut failures = Vec::new();
+    let mut warnings = outcome.warnings.clone();
     for result in &mut outcome.results {
-        let failure = results::failure(result, &labels);
+        let failure = results::failure(result, &labels, &mut warnings);
         // What is online but not ready has a line of its own; what failed has not.
         if result["ok"] != false && !result["error"].is_object() {
             session.screen.result(&results::line(action, result, &labels, alone))?;
@@ -91,10 +101,6 @@ pub fn report(
         result["error"] = failure.to_json();
         failures.push(failure);
     }
-    // Readiness that did not come is told in full above; the daemon's own words repeat it.
-    let repeated = |text: &String| failures.iter().any(|failure| text.contains(&failure.message));
-    let warnings: Vec<String> =
-        outcome.warnings.iter().filter(|text| !repeated(text)).cloned().collect();
     for warning in &warnings {
         session.screen.warning(warning, None);
     }

@@ -66,7 +66,8 @@ pub fn wait(session: &mut Session, parsed: &Parsed) -> Run {
     let mut exits = Vec::new();
     for result in &results {
         let label = labels.of_entry(Entry(result));
-        let failure = results::failure(result, &labels).filter(|_| result["ok"] == false);
+        let failure =
+            results::failure(result, &labels, &mut Vec::new()).filter(|_| result["ok"] == false);
         let failure = match failure {
             None if until == "done" && !ended_well(result) => Some(Failure::new(
                 Exit::NotStarted,

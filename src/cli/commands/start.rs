@@ -15,8 +15,8 @@ use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::cli::{glob, targets};
 use crate::config::files::{self, Format};
-use crate::config::preflight;
 use crate::config::resolve::{self, Defaults, Dialect, Origin};
+use crate::config::{preflight, program};
 
 /// What the user wants to be started.
 #[derive(Debug)]
@@ -65,16 +65,22 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
         }
         add_options(request, parsed);
     }
-    session.need_daemon()?;
-    for request in requests {
-        outcome.append(outcome::command(session, request)?);
-    }
     if !known.is_empty() {
         let mut request = Map::new();
         request.insert("action".to_owned(), json!("start"));
         request.insert("processes".to_owned(), json!(known));
         request.insert("wait".to_owned(), json!(patience(parsed)));
-        outcome.append(outcome::command(session, request)?);
+        requests.push(request);
+    }
+    session.need_daemon()?;
+    let alone = requests.len() == 1;
+    for request in requests {
+        match outcome::command(session, request) {
+            Ok(more) => outcome.append(more),
+            // What the other requests did is told all the same.
+            Err(End::Failed(failure)) if !alone => outcome.append_failure(&failure),
+            Err(end) => return Err(end),
+        }
     }
     let started: Vec<String> = outcome
         .results
@@ -160,7 +166,10 @@ fn sort(
         if may_be_known {
             let names = match &mut names {
                 Some(names) => names,
-                None => names.insert(known_names(session)?),
+                None => {
+                    wake_for(session, caller, &word)?;
+                    names.insert(known_names(session)?)
+                }
             };
             if is_known(names, &word) {
                 whats.push(What::Known(word));
@@ -170,6 +179,22 @@ fn sort(
         whats.push(What::New(word));
     }
     Ok(whats)
+}
+
+/// After a reboot nothing runs, but what ran is saved: a word that is no file may be one of these.
+fn wake_for(session: &mut Session, caller: &Caller, word: &str) -> Result<(), End> {
+    let is_program = || program::find_in_path(word, caller.path(), &caller.dir).is_some();
+    let is_saved = session.daemons.paths().is_ok_and(|paths| paths.state_file().exists());
+    if is_saved
+        && !session.global.no_spawn
+        && !session.is_there()?
+        && !word.contains(char::is_whitespace)
+        && !caller.dir.join(word).exists()
+        && !is_program()
+    {
+        session.need_daemon()?;
+    }
+    Ok(())
 }
 
 /// Name, namespace and id of everything in the table; nothing where no daemon runs.

@@ -66,9 +66,10 @@ pub fn line(action: &str, result: &Value, labels: &Labels, alone: bool) -> Strin
     }
 }
 
-/// What to say about an entry of `results`, where it failed or is not ready.
+/// What to say about an entry of `results`, where it failed or is not ready. What the daemon said
+/// about that among its `warnings` is taken out of them: it is told once.
 #[must_use]
-pub fn failure(result: &Value, labels: &Labels) -> Option<Failure> {
+pub fn failure(result: &Value, labels: &Labels, warnings: &mut Vec<String>) -> Option<Failure> {
     let entry = Entry(result);
     if result["error"].is_object() {
         return Some(of_error(&result["error"], &labels.of_entry(entry)));
@@ -78,11 +79,12 @@ pub fn failure(result: &Value, labels: &Labels) -> Option<Failure> {
         return Some(Failure::new(Exit::Failed, format!("{label}: the daemon gave no reason")));
     }
     if result["ready"] == false && entry.status() == "online" {
-        let after = millis(result, "took").map(|took| format!(" after {}", units::span(took)));
-        let after = after.unwrap_or_default();
+        let words = format!("{label} is running but not ready");
+        let said = warnings.iter().position(|text| text.starts_with(&words));
+        let message = said.map_or(words, |at| warnings.remove(at));
         return Some(
-            Failure::new(Exit::TimedOut, format!("{label} is running but not ready{after}"))
-                .why("it has not reported that it is ready (process.send('ready'), READY=1)")
+            Failure::new(Exit::TimedOut, message)
+                .why("waits for process.send('ready'), READY=1 or its notification_fd")
                 .hint("--listen-timeout 10s"),
         );
     }
@@ -163,7 +165,7 @@ mod tests {
             "message": "crash did not stay up: exit code 3 after 41 ms",
             "details": {"last_output": ["starting", "boom: missing DB_URL", ""],
                 "exit_code": 3, "restart_in": 100, "unstable": 1, "max_restarts": 16}}});
-        let failure = failure(&result, &Labels::default()).unwrap();
+        let failure = failure(&result, &Labels::default(), &mut Vec::new()).unwrap();
         assert_eq!(failure.exit, Exit::NotStarted);
         assert_eq!(
             failure.lines(false),
@@ -180,8 +182,13 @@ mod tests {
     fn online_without_readiness_is_told() {
         let result = json!({"name": "web", "ok": true, "status": "online", "ready": false,
             "took": 3000});
-        let failure = failure(&result, &Labels::default()).unwrap();
-        assert_eq!(failure.exit, Exit::TimedOut);
-        assert_eq!(failure.message, "web is running but not ready after 3 s");
+        let mut warnings =
+            vec!["odd".to_owned(), "web is running but not ready after 3 s".to_owned()];
+        let told = failure(&result, &Labels::default(), &mut warnings).unwrap();
+        assert_eq!(told.exit, Exit::TimedOut);
+        assert_eq!(told.message, "web is running but not ready after 3 s");
+        assert_eq!(warnings, ["odd"]);
+        let told = failure(&result, &Labels::default(), &mut warnings).unwrap();
+        assert_eq!(told.message, "web is running but not ready");
     }
 }
