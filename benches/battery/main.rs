@@ -11,7 +11,8 @@
 //! exit status is 1 when a line of a log was lost or broken or an idle pmd woke up, whatever the
 //! machine; a goal that was missed is only reported.
 //!
-//! Nothing else should run meanwhile.
+//! Nothing else should run meanwhile. Where something does, `chrt -r 5` before the command keeps it
+//! away from the time rows (root): what it starts inherits the priority, both subjects alike.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 #![allow(clippy::disallowed_methods, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
