@@ -253,8 +253,10 @@ impl Process {
         kill_timeout: Option<Duration>,
         cx: &mut Context<'_>,
     ) {
-        let Some(timeout) = kill_timeout.filter(|_| !ending.killed) else { return };
-        let at = cx.now.mono.after(timeout);
+        if ending.killed {
+            return;
+        }
+        let at = cx.now.mono.after(kill_timeout.unwrap_or(self.spec.kill_timeout));
         let kill = Due::Process(self.seat, Timer::Kill);
         if cx.timers.at(kill).is_none_or(|due| at < due) {
             cx.timers.arm(kill, at);

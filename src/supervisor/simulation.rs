@@ -20,8 +20,13 @@ use world::World;
 mod laws;
 mod world;
 
-/// Seeds that failed once.
-const REGRESSIONS: [u64; 0] = [];
+/// Seeds that failed once. They mean something only as long as the sequences they stand for stay
+/// the same: whoever changes what is drawn looks for new ones.
+const REGRESSIONS: [u64; 2] = [
+    // A delete that failed because of an unstoppable predecessor was not saved.
+    12_123, // A plain stop waited as long as an earlier one that was given more time.
+    68_056,
+];
 
 /// Sequences in one run of the tests, and the most steps in one.
 const SEQUENCES: u64 = 10_000;

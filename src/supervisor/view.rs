@@ -126,7 +126,7 @@ impl Process {
         self.history.failing_since
     }
 
-    /// The last ends, at most [`super::exits::KEPT`], oldest first.
+    /// The last ends, at most five, oldest first.
     #[must_use]
     pub fn exits(&self) -> &[Exit] {
         self.exits.as_slice()

@@ -39,7 +39,8 @@ pub(super) struct Laws {
     unanswered: BTreeSet<ReplyTo>,
     told: BTreeMap<ProcId, Status>,
     restarts: BTreeMap<ProcId, u32>,
-    pauses: BTreeMap<ProcId, Duration>,
+    /// The last pause after an unstable run, and when it is over.
+    pauses: BTreeMap<ProcId, (Duration, Time)>,
     /// When these must have stopped.
     stops: BTreeMap<ProcId, Time>,
     /// Whether a reload was asked for, ever.
@@ -137,6 +138,10 @@ impl Laws {
             Effect::Spawn { process, .. } => {
                 assert!(!self.going_down, "spawned while going down");
                 assert!(!self.stops.contains_key(process), "P4: {process} is to be stopped");
+                if self.pauses.get(process).is_some_and(|&(_, over)| now < over) {
+                    // Somebody did not want to wait.
+                    self.pauses.remove(process);
+                }
             }
             Effect::Signal { child, .. } => {
                 assert_eq!(state(child), Some(KidState::Alive), "P3: signal to {child:?}");
@@ -167,13 +172,13 @@ impl Laws {
                     let child = supervisor.process(notice.process).and_then(Process::child);
                     assert!(child.is_some_and(|it| kids[&it].ready), "{child:?} took over unready");
                 }
-                self.notice(notice.process, &notice.kind, supervisor);
+                self.notice(notice.process, &notice.kind, now, supervisor);
             }
             Effect::Save => {}
         }
     }
 
-    fn notice(&mut self, id: ProcId, kind: &NoticeKind, supervisor: &Supervisor) {
+    fn notice(&mut self, id: ProcId, kind: &NoticeKind, now: Time, supervisor: &Supervisor) {
         match kind {
             NoticeKind::Status { from, to } => {
                 assert_eq!(self.told.get(&id), from.as_ref(), "P10: {id} to {to:?}");
@@ -181,7 +186,8 @@ impl Laws {
                 self.told.insert(id, *to);
             }
             NoticeKind::Crashed { uptime, restart_in: Some(after), .. } => {
-                let spec = supervisor.process(id).unwrap().running_spec();
+                // It may have been the next to be deleted.
+                let Some(spec) = supervisor.process(id).map(Process::running_spec) else { return };
                 if *uptime >= FORGET_AFTER {
                     self.pauses.remove(&id);
                 }
@@ -190,7 +196,8 @@ impl Laws {
                     return;
                 }
                 let cap = LONGEST_PAUSE.max(spec.exp_backoff_restart_delay).max(spec.restart_delay);
-                let before = self.pauses.insert(id, *after).unwrap_or_default();
+                let (before, _) =
+                    self.pauses.insert(id, (*after, now.after(*after))).unwrap_or_default();
                 assert!((before..=cap).contains(after), "P5: {id}: {before:?}, then {after:?}");
             }
             NoticeKind::Deleted => {

@@ -124,6 +124,18 @@ fn a_stop_with_its_own_timeout_does_not_wait_longer() {
 }
 
 #[test]
+fn a_plain_stop_shortens_one_that_was_given_longer() {
+    let mut world = World::with([spec_with("web", |_| {})]);
+    world.deaf.insert("web".to_owned());
+    world.command(Action::Stop { kill_timeout: Some(millis(60_000)) }, "web");
+    world.pass(millis(100));
+    world.command(STOP, "web");
+    assert_eq!(world.wait(), millis(1600));
+    world.command(STOP, "web");
+    assert_eq!(world.status("web"), Status::Stopped);
+}
+
+#[test]
 fn a_stopped_process_is_stopped_already() {
     let mut world = World::with([spec_with("web", |_| {})]);
     world.command(STOP, "web");
