@@ -3,7 +3,7 @@
 A test is a function decorated with @test; it gets a fresh, empty Driver and returns
 (verdict, facts) with verdict one of pass / fail / skip.
 """
-import os, sys, time, json, shutil, struct, signal, subprocess, tempfile, traceback, uuid
+import atexit, os, sys, time, json, shutil, struct, signal, subprocess, tempfile, traceback, uuid
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TESTS = []
@@ -26,11 +26,20 @@ class Broken(Exception):
 
 # ---------------------------------------------------------------- compiled helpers
 _bin = {}
+_scratch = []
+
+
+def _build_dir():
+    """one folder for this run, gone with it"""
+    if not _scratch:
+        _scratch.append(tempfile.mkdtemp(prefix='faults-build-'))
+        atexit.register(shutil.rmtree, _scratch[0], ignore_errors=True)
+    return _scratch[0]
 
 
 def build(name, src, *flags):
     if name not in _bin:
-        d = os.environ.get('FAULTS_BUILD') or tempfile.mkdtemp(prefix='faults-build-')
+        d = os.environ.get('FAULTS_BUILD') or _build_dir()
         os.makedirs(d, exist_ok=True)
         os.chmod(d, 0o755)
         out = os.path.join(d, name)
