@@ -35,6 +35,11 @@ mod errno {
     pub const NO_SUCH_FILE: i32 = 2;
 }
 
+/// So many processes have pipes with room for this many bytes; hosts with more of them keep the
+/// usual size, since a user's pipes share a limit.
+const ROOMY_PIPES: usize = 64;
+const ROOMY: usize = 256 * 1024;
+
 /// What every launch needs.
 #[derive(Debug)]
 pub struct Launcher {
@@ -316,6 +321,11 @@ impl Daemon {
             return Ok(());
         }
         let fd = fds::open_pipe_rdwr()?;
+        if self.entries.len() <= ROOMY_PIPES {
+            // More room for what is written while no daemon reads. EPERM: the user's share of pipe
+            // memory is used up.
+            let _ = fds::set_pipe_size(fd.as_fd(), ROOMY);
+        }
         self.take_pipe(process, stream, fd, spec)
     }
 

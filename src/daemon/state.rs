@@ -58,6 +58,7 @@ pub fn decode(bytes: &[u8]) -> Result<Snapshot, String> {
     let format: u64 = std::str::from_utf8(number)
         .ok()
         .and_then(|text| text.parse().ok())
+        .filter(|&format| format > 0)
         .ok_or("it is no state file")?;
     if format > FORMAT {
         return Err(format!("it is of a newer version (format {format}, this pmd knows {FORMAT})"));

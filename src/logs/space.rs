@@ -44,9 +44,8 @@ impl Space {
         self.left == 0
     }
 
-    /// Counts, and removes what is too much: rotated files, the oldest first; then the largest
-    /// file that is being written is rotated and removed. `near`: a file on the disk that is
-    /// filling up.
+    /// Counts, and removes what is too much: rotated files, the oldest first. `near`: a file on the
+    /// disk that is filling up.
     pub fn count(&mut self, files: &mut Files, near: &Path) {
         let disk = room_near(near);
         let cap = self.total.unwrap_or_else(|| {
@@ -56,11 +55,9 @@ impl Space {
         if used > cap {
             let goal = cap - cap / SLACK;
             while used > goal {
-                match remove_oldest(files, None) {
-                    Some(freed) => used = used.saturating_sub(freed),
-                    None if !rotate_largest(files) => break,
-                    None => used = self::used(files),
-                }
+                // What is being written stays: a disk that is full has a policy of its own.
+                let Some(freed) = remove_oldest(files, None) else { break };
+                used = used.saturating_sub(freed);
             }
         }
         let mut spare = u64::MAX;
@@ -102,12 +99,6 @@ pub fn remove_oldest(files: &mut Files, device: Option<u64>) -> Option<u64> {
             Err(_) => drop(file.history().pop()),
         }
     }
-}
-
-/// Makes a rotated file of the largest one; `false` if that is not possible.
-fn rotate_largest(files: &mut Files) -> bool {
-    let largest = files.iter_mut().max_by_key(|file| file.length());
-    largest.is_some_and(|file| file.length() > 0 && file.rotate().unwrap_or(false))
 }
 
 /// Whether a disk that was full has room again. Where that cannot be asked, trying is the answer.
