@@ -25,6 +25,8 @@ pub enum Wish {
     Version,
     /// No command at all.
     Nothing,
+    /// Nothing to do: a module of PM2 that is part of pmd. What to say.
+    BuiltIn(&'static str),
 }
 
 /// A command line that is right.
@@ -98,7 +100,12 @@ pub fn parse(words: Vec<OsString>) -> Result<Wish, Failure> {
     let Some(place) = command_place(&words) else { return without_command(words) };
     let mut words = words;
     let word = utf8(words.remove(place))?;
-    let Some(command) = grammar::command(&word) else { return Err(unknown_command(&word)) };
+    let Some(command) = grammar::command(&word) else {
+        return match grammar::built_in(&word, &words) {
+            Some(text) => Ok(Wish::BuiltIn(text)),
+            None => Err(unknown_command(&word)),
+        };
+    };
     parse_options(command, words)
 }
 

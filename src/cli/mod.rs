@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
     let wish = args::parse(words);
     let global = match &wish {
         Ok(Wish::Run(parsed)) => parsed.global(),
-        Ok(Wish::Help(_) | Wish::Version | Wish::Nothing) | Err(_) => {
+        Ok(Wish::Help(_) | Wish::Version | Wish::Nothing | Wish::BuiltIn(_)) | Err(_) => {
             Global { json, ..Global::default() }
         }
     };
@@ -116,6 +116,14 @@ fn fulfil(session: &mut Session, wish: Wish) -> Run {
                 session.screen.document(&json!({"version": help::VERSION}))?;
             } else {
                 session.screen.line(&format!("pmd {}", help::VERSION))?;
+            }
+            Ok(Exit::Done)
+        }
+        Wish::BuiltIn(text) => {
+            if session.screen.json {
+                session.screen.document(&json!({"ok": true, "message": text}))?;
+            } else {
+                session.screen.result(text)?;
             }
             Ok(Exit::Done)
         }

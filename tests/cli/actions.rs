@@ -64,6 +64,10 @@ fn options_of_actions_reach_the_daemon() {
     assert_eq!(asked[0]["environment"]["MY_OWN"], "x");
     assert_eq!(asked[0]["env"], json!({"A": "1"}));
     assert_eq!(asked[0]["kill_timeout"], 2000);
+    assert!(asked[1].get("environment").is_none() && asked[1].get("update_env").is_none());
+    world.run(&["restart", "db"]);
+    let plain = world.asked_data("command").pop().unwrap();
+    assert!(plain.get("environment").is_none(), "an environment is only sent when asked for");
     assert_eq!(asked[1]["processes"], json!(["db", "api"]));
     assert_eq!((&asked[1]["parallel"], &asked[1]["wait"]), (&json!(2), &json!("none")));
     assert_eq!(asked[2]["instances"], "-1");
@@ -230,13 +234,14 @@ fn kill_waits_for_the_end_of_the_daemon() {
         Some("shutdown") => {
             let mut answers = reply("done", json!({}));
             answers.push(json!({"type": "shutdown", "data": {"reason": "command"}, "event": true}));
-            answers.push(json!({"type": "END"}));
+            answers.push(json!({"type": "END", "late": true}));
             answers
         }
         _ => usual(request),
     });
     let ran = world.run(&["kill"]);
     assert_eq!((ran.out.as_str(), ran.code), ("daemon ended\n", 0), "{ran:?}");
+    assert!(world.dir.join("ended").exists(), "the command outlives the daemon");
     assert_eq!(world.asked_data("shutdown")[0]["leave_running"], false);
 }
 

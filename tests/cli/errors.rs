@@ -194,6 +194,15 @@ fn row_45_commands_of_the_cloud() {
 }
 
 #[test]
+fn the_module_that_rotates_logs_is_built_in() {
+    let world = World::new();
+    let ran = world.run(&["install", "pm2-logrotate"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+    assert!(ran.out.starts_with("built in: "), "{}", ran.out);
+    assert_eq!(world.run(&["install", "pm2-server-monit"]).code, 2);
+}
+
+#[test]
 fn row_46_a_socket_path_that_is_too_long() {
     let world = World::new();
     let home = format!("/{}", "d".repeat(121 - "//pmd.sock".len()));

@@ -79,7 +79,8 @@ fn a_file_is_sent_complete_and_absolute() {
     world.file(
         "srv/pmd.json",
         r#"{"apps": [{"name": "a", "script": "app.sh", "args": "x y"},
-                     {"name": "b", "script": "app.sh", "instances": 2, "kill_timeout": "3s"}]}"#,
+                     {"name": "b", "script": "app.sh", "instances": 2, "kill_timeout": "3s",
+                      "inherit_env": true, "filter_env": ["AWS"]}]}"#,
     );
     let ran = world.run(&["start", "srv/pmd.json"]);
     assert_eq!(ran.out, "a  online  id 0  pid 500\nb  online  id 1  pid 501\n", "{ran:?}");
@@ -94,6 +95,7 @@ fn a_file_is_sent_complete_and_absolute() {
     assert_eq!(data["configs"][0]["script"], json!(dir.join("app.sh")));
     assert_eq!(data["configs"][0]["args"], json!(["x", "y"]));
     assert_eq!(data["configs"][1]["instances"], 2);
+    assert_eq!(data["configs"][1]["filter_env"], json!(["AWS"]), "the daemon holds it back");
     assert_eq!(data["environment"]["PATH"], json!(std::env::var("PATH").unwrap()));
     assert!(data["environment"].get("PMD_HOME").is_none(), "what is pmd's own stays behind");
 }

@@ -39,11 +39,11 @@ impl World {
     pub fn with_daemon(answers: Answers) -> Self {
         let world = Self::new();
         let listener = UnixListener::bind(world.dir.join("pmd.sock")).unwrap();
-        let asked = world.asked.clone();
+        let (asked, dir) = (world.asked.clone(), world.dir.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let asked = asked.clone();
-                std::thread::spawn(move || serve(stream, answers, &asked));
+                let (asked, dir) = (asked.clone(), dir.clone());
+                std::thread::spawn(move || serve(stream, answers, &asked, &dir));
             }
         });
         world
@@ -125,7 +125,7 @@ pub fn finish(child: Child) -> Ran {
     }
 }
 
-fn serve(stream: UnixStream, answers: Answers, asked: &Mutex<Vec<Value>>) {
+fn serve(stream: UnixStream, answers: Answers, asked: &Mutex<Vec<Value>>, dir: &Path) {
     let mut writer = stream.try_clone().unwrap();
     let hello = json!({"type": "hello", "data": {"server": "pmd", "pid": 811, "owner": true,
         "version": env!("CARGO_PKG_VERSION"), "home": "/somewhere"}});
@@ -137,6 +137,11 @@ fn serve(stream: UnixStream, answers: Answers, asked: &Mutex<Vec<Value>>) {
         asked.lock().unwrap().push(request.clone());
         for mut message in answers(&request) {
             if message["type"] == "END" {
+                if message["late"] == true {
+                    // Whoever does not wait for the end of the connection is gone by then.
+                    std::thread::park_timeout(std::time::Duration::from_millis(200));
+                    std::fs::write(dir.join("ended"), "").unwrap();
+                }
                 return;
             }
             if message.get("event").is_none() {

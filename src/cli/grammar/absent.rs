@@ -1,5 +1,7 @@
 //! Words that PM2's users know and this pmd does not have: what to say about them.
 
+use std::ffi::OsString;
+
 /// Why a word that PM2 knows is not a command here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Absent {
@@ -21,6 +23,15 @@ pub fn absent_command(word: &str) -> Option<Absent> {
         .find(|(name, _)| *name == word)
         .map(|&(_, instead)| Absent::Cloud(instead))
         .or_else(|| LATER.contains(&word).then_some(Absent::Later))
+}
+
+/// What to say of a module of PM2 that is part of pmd: scripts that install it are right.
+#[must_use]
+pub fn built_in(command: &str, operands: &[OsString]) -> Option<&'static str> {
+    let is_rotation = command == "install" && operands.iter().any(|word| word == "pm2-logrotate");
+    is_rotation.then_some(
+        "built in: files rotate at 10 MiB, 5 old ones are kept (--log-max-size, --log-keep)",
+    )
 }
 
 /// Whether `long` (without dashes) or a letter is an option of later versions.

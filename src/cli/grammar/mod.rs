@@ -11,7 +11,7 @@ use crate::cli::Run;
 use crate::cli::args::Parsed;
 use crate::cli::session::Session;
 
-pub use absent::{Absent, absent_command, is_absent_option};
+pub use absent::{Absent, absent_command, built_in, is_absent_option};
 pub use commands::COMMANDS;
 pub use options::{GLOBAL, HIDDEN};
 
