@@ -128,7 +128,10 @@ impl Daemon {
             }
             let number = if stream == Stream::Out { 1 } else { 2 };
             match fds::attach_pipe(pid, number, inode) {
-                Ok(Some(fd)) => self.take_pipe(found.process, stream, fd, &spec)?,
+                Ok(Some(fd)) => {
+                    self.take_pipe(found.process, stream, fd)?;
+                    self.open_log(found.process, stream);
+                }
                 // It closed its output, or gave it another: nothing to read.
                 Ok(None) => {}
                 Err(error) => self.own_log.warn(format_args!(
@@ -139,7 +142,7 @@ impl Daemon {
                 )),
             }
         }
-        self.pid_files_due.push_back((found.process, found.child));
+        self.pid_files_due.push_back(found.process);
         Ok(())
     }
 
@@ -159,18 +162,7 @@ impl Daemon {
     /// What is left in the journals of processes whose child died with the daemon, or after it.
     pub(super) fn recover_resting(&mut self, found: &Found) {
         for stream in Stream::BOTH {
-            self.open_log_of_resting(found.process, stream);
+            self.open_log(found.process, stream);
         }
-    }
-
-    /// Opens the log of a stream that has no pipe, so that it can be flushed, rotated, recovered.
-    pub(super) fn open_log_of_resting(&mut self, process: crate::base::ProcId, stream: Stream) {
-        let Some(entry) = self.entries.get(&process) else { return };
-        if entry.pipe(stream).is_some() {
-            return;
-        }
-        let journal = self.live.journal(entry.slot, stream);
-        let plan = crate::daemon::plan::stream(&entry.spec, entry, stream, &self.settings);
-        self.logs.open(crate::logs::StreamId { process, stream }, plan, journal);
     }
 }

@@ -233,12 +233,11 @@ impl Daemon {
 }
 
 fn died(message: String, status: ExitStatus, lines: &[String]) -> ErrorReply {
-    let from = lines.len().saturating_sub(5);
     ErrorReply::new(Code::ProcessStartFailed, message)
         .with("exit_code", status.code())
         .with("signal", status.signal().map(|signal| signal.to_string()))
         .with("status", status.to_string())
-        .with("last_output", lines.get(from..).unwrap_or_default())
+        .with("last_output", lines)
 }
 
 /// Every target failed: the reply is an error, with the first reason.

@@ -24,13 +24,13 @@ use crate::daemon::key::Key;
 use crate::daemon::launch::Launcher;
 use crate::daemon::live::LiveTable;
 use crate::daemon::log::{Level, OwnLog};
-use crate::daemon::news::News;
+use crate::daemon::news::{News, subject_of};
 use crate::daemon::notify::NotifySocket;
 use crate::daemon::output::Busy;
 use crate::daemon::requests::Pending;
 use crate::daemon::saving::Saving;
 use crate::daemon::sweep::Sweeps;
-use crate::daemon::{Daemon, Ending, adopt, options, state};
+use crate::daemon::{Daemon, Ending, TRIM_AFTER, adopt, options, state};
 use crate::logs::{LogSettings, Logs};
 use crate::proto::messages::stamp::MessageIds;
 use crate::reactor::{Interest, Reactor, Readiness};
@@ -52,7 +52,6 @@ pub fn start(options: options::Options) -> ExitCode {
             if let Some(mut ready) = ready.take() {
                 let _ = ready.write_all(b"ok\n");
             }
-            let _ = process::forget_code();
             match daemon.run() {
                 Ok(()) => {
                     daemon.clean_up();
@@ -301,7 +300,9 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         own_log: parts.own_log,
         reap_due: true,
         pid_files_due: VecDeque::new(),
+        last_words_due: Vec::new(),
         ending: Ending::No,
+        trim_at: Some(now.mono.after(TRIM_AFTER)),
         container: None,
     })
 }
@@ -345,8 +346,10 @@ impl Daemon {
             let Some(process) = self.supervisor.process(found.process) else { continue };
             let (instance, spec) = (process.instance(), process.spec().clone());
             let files = self.choose_files(found.process, instance, &spec);
-            let entry = Entry::new(found.process, instance, spec, files, found.slot, found.cookie);
-            self.entries.insert(found.process, entry);
+            let Some(process) = self.supervisor.process(found.process) else { continue };
+            let subject = subject_of(process);
+            let entry = Entry::new(subject, spec, files, found.slot, found.cookie);
+            self.entries.insert(found.process, Box::new(entry));
         }
         // What a crash left half written is undone here, before any stream is moved: files may be
         // shared.

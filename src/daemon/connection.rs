@@ -23,7 +23,7 @@ use crate::sys::peer::{self, PeerCredentials};
 use crate::sys::{fds, process};
 
 /// Bytes read of one connection in one turn.
-const READ_BUDGET: usize = 64 * 1024;
+const READ_BUDGET: usize = 16 * 1024;
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
 /// A client that takes nothing of what waits for it is closed after this long.
@@ -82,7 +82,7 @@ impl Connections {
             group_may_enter,
             spare: spare(),
             paused_until: None,
-            buffer: Vec::new(),
+            buffer: vec![0; READ_BUDGET],
         }
     }
 
@@ -253,7 +253,6 @@ impl Daemon {
             return;
         }
         let mut asks = Vec::new();
-        self.connections.buffer.resize(READ_BUDGET, 0);
         let end = match client.stream.read(&mut self.connections.buffer) {
             Ok(0) => Some(None),
             Ok(length) => {
@@ -268,7 +267,6 @@ impl Daemon {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
             Err(_) => Some(None),
         };
-        self.connections.buffer = Vec::new();
         for (tag, ask) in asks {
             self.ask(id, tag, ask);
         }

@@ -6,7 +6,7 @@ use crate::base::{ChildId, ProcId, Signal, Stream};
 use crate::daemon::entries::Pipe;
 use crate::daemon::{Daemon, SPAWNS_PER_TURN};
 use crate::logs::StreamId;
-use crate::supervisor::vocabulary::Effect;
+use crate::supervisor::vocabulary::{Effect, Target};
 use crate::sys::kill;
 
 /// Rotated files that `delete --purge-logs` looks for.
@@ -115,15 +115,20 @@ impl Daemon {
                 self.live.take_over(heir.slot, own);
                 self.live.release(heir.slot);
                 heir.slot = own;
-                self.pid_files_due.push_back((child.process, heir_id));
-            } else if let Some(path) = &entry.files.pid_file {
-                let _ = std::fs::remove_file(path);
             }
+            self.pid_files_due.push_back(child.process);
         } else if child.successor {
             self.live.release(child.slot);
         }
-        for stream in Stream::BOTH {
-            self.on_output(child.process, stream);
+        self.last_words_due.push(child.process);
+    }
+
+    /// Moves what ended children have left in their pipes. After the restarts: they come first.
+    pub(super) fn hear_last_words(&mut self) {
+        for process in std::mem::take(&mut self.last_words_due) {
+            for stream in Stream::BOTH {
+                self.on_output(process, stream);
+            }
         }
     }
 
@@ -133,6 +138,9 @@ impl Daemon {
             self.close_pipe(process, stream);
         }
         let Some(entry) = self.entries.remove(&process) else { return };
+        if self.supervisor.resolve(&Target::Name(entry.subject.name.to_string())).is_empty() {
+            self.stems.retain(|_, name| **name != *entry.subject.name);
+        }
         self.live.release(entry.slot);
         if let Some(path) = &entry.files.pid_file {
             let _ = std::fs::remove_file(path);

@@ -42,6 +42,8 @@ pub struct Pipe {
     pub fd: OwnedFd,
     pub watch: Slot,
     pub mode: Mode,
+    /// The log behind it has been opened: with the first byte, or because somebody asked.
+    pub logged: bool,
     /// A child has ended: when the pipe is found empty, its last line is ended too.
     pub finish: bool,
 }
@@ -76,19 +78,12 @@ impl Entry {
     /// An entry without pipes: they come with the first child.
     #[must_use]
     pub fn new(
-        process: ProcId,
-        instance: u32,
+        subject: Subject,
         spec: Rc<AppSpec>,
         files: Files,
         slot: SlotId,
         cookie: u64,
     ) -> Self {
-        let subject = Subject {
-            id: process,
-            name: spec.name.as_str().into(),
-            namespace: spec.namespace.as_str().into(),
-            instance,
-        };
         Self { subject, spec, program: None, files, child: None, pipes: [None, None], slot, cookie }
     }
 
@@ -116,5 +111,5 @@ impl Entry {
     }
 }
 
-/// All entries by process.
-pub type Entries = BTreeMap<ProcId, Entry>;
+/// All entries by process. Boxed: nodes of the map are half empty.
+pub type Entries = BTreeMap<ProcId, Box<Entry>>;

@@ -20,10 +20,12 @@ use crate::daemon::children::{Child, Notification};
 use crate::daemon::entries::{Entry, Mode, Pipe};
 use crate::daemon::key::Key;
 use crate::daemon::live::Identity;
+use crate::daemon::news::subject_of;
 use crate::daemon::{account, places, plan};
+use crate::proto::messages::event::Subject;
 use crate::reactor::{Interest, Readiness};
 use crate::supervisor::spec::{AppSpec, Environment, OnDaemonLoss, Stdin};
-use crate::supervisor::vocabulary::Input;
+use crate::supervisor::vocabulary::{Input, Target};
 use crate::sys::args::CArgs;
 use crate::sys::pidfd::PidFd;
 use crate::sys::spawn::Spawn;
@@ -104,7 +106,7 @@ impl Daemon {
         self.prepare_entry(process, instance, spec).map_err(prepare)?;
         let inherit = self.container.as_ref().is_some_and(|container| container.inherit);
         for stream in Stream::BOTH.into_iter().filter(|_| !inherit) {
-            self.open_pipe(process, stream, spec).map_err(prepare)?;
+            self.open_pipe(process, stream).map_err(prepare)?;
         }
         let files: Vec<Environment> = spec
             .env_file
@@ -251,7 +253,7 @@ impl Daemon {
                 notification,
             },
         );
-        self.pid_files_due.push_back((process, child));
+        self.pid_files_due.push_back(process);
         Ok(spawned.pid)
     }
 
@@ -285,10 +287,17 @@ impl Daemon {
             None => {
                 let cookie = process::random();
                 let slot = self.live.claim(process, cookie, false)?;
-                self.entries.insert(
-                    process,
-                    Entry::new(process, instance, spec.clone(), files, slot, cookie),
-                );
+                let subject = match self.supervisor.process(process) {
+                    Some(process) => subject_of(process),
+                    None => Subject {
+                        id: process,
+                        name: spec.name.as_str().into(),
+                        namespace: spec.namespace.as_str().into(),
+                        instance,
+                    },
+                };
+                let entry = Entry::new(subject, spec.clone(), files, slot, cookie);
+                self.entries.insert(process, Box::new(entry));
             }
         }
         Ok(())
@@ -306,18 +315,18 @@ impl Daemon {
             return places::files_of_container(spec, instance);
         }
         let stem = places::file_name(&spec.name);
-        let owner = self.stems.entry(stem).or_insert_with(|| spec.name.clone());
-        let distinct = *owner != spec.name;
+        let distinct = if stem == spec.name {
+            self.stems.contains_key(&stem)
+        } else {
+            let taken = !self.supervisor.resolve(&Target::Name(stem.clone())).is_empty();
+            let owner = self.stems.entry(stem).or_insert_with(|| spec.name.clone());
+            taken || *owner != spec.name
+        };
         places::files(spec, instance, process, distinct, &self.paths.logs, &self.paths.pids)
     }
 
     /// A pipe for the stream, if the entry has none.
-    pub(super) fn open_pipe(
-        &mut self,
-        process: ProcId,
-        stream: Stream,
-        spec: &AppSpec,
-    ) -> io::Result<()> {
+    pub(super) fn open_pipe(&mut self, process: ProcId, stream: Stream) -> io::Result<()> {
         let Some(entry) = self.entries.get(&process) else { return Ok(()) };
         if entry.pipe(stream).is_some() {
             return Ok(());
@@ -328,16 +337,15 @@ impl Daemon {
             // memory is used up.
             let _ = fds::set_pipe_size(fd.as_fd(), ROOMY);
         }
-        self.take_pipe(process, stream, fd, spec)
+        self.take_pipe(process, stream, fd)
     }
 
-    /// Watches a pipe and opens the log behind it.
+    /// Watches a pipe.
     pub(super) fn take_pipe(
         &mut self,
         process: ProcId,
         stream: Stream,
         fd: OwnedFd,
-        spec: &AppSpec,
     ) -> io::Result<()> {
         let Some(entry) = self.entries.get_mut(&process) else { return Ok(()) };
         let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
@@ -348,27 +356,41 @@ impl Daemon {
         )?;
         self.reactor.want(watch, Readiness::READ);
         self.live.pipe(entry.slot, stream, fds::inode_of(fd.as_fd())?);
-        let journal = self.live.journal(entry.slot, stream);
-        let plan = plan::stream(spec, entry, stream, &self.settings);
-        self.logs.open(crate::logs::StreamId { process, stream }, plan, journal);
-        entry.pipes[stream.index()] = Some(Pipe { fd, watch, mode: Mode::Polled, finish: false });
-        let wanted = self.container.is_some() || self.news.wants_lines(&entry.subject);
-        self.logs.watch(crate::logs::StreamId { process, stream }, wanted);
+        entry.pipes[stream.index()] =
+            Some(Pipe { fd, watch, mode: Mode::Polled, logged: false, finish: false });
         Ok(())
+    }
+
+    /// Opens the log of a stream, if that has not been done: what never writes costs no memory, and
+    /// what rests can be read, flushed and rotated.
+    pub(super) fn open_log(&mut self, process: ProcId, stream: Stream) {
+        let Some(entry) = self.entries.get_mut(&process) else { return };
+        if let Some(pipe) = entry.pipe_mut(stream)
+            && std::mem::replace(&mut pipe.logged, true)
+        {
+            return;
+        }
+        let id = crate::logs::StreamId { process, stream };
+        let journal = self.live.journal(entry.slot, stream);
+        let plan = plan::stream(&entry.spec, entry, stream, &self.settings);
+        self.logs.open(id, plan, journal);
+        let wanted = self.container.is_some() || self.news.wants_lines(&entry.subject);
+        self.logs.watch(id, wanted);
     }
 
     /// Writes and removes the pid files that are due: for people and for PM2's habits, never read.
     pub(super) fn write_pid_files(&mut self) {
         for _ in 0..64 {
-            let Some((process, child)) = self.pid_files_due.pop_front() else { return };
-            let pid = self
-                .children
-                .get(child)
-                .filter(|found| found.lives && !found.successor)
-                .map(|found| found.pid);
-            let (Some(entry), Some(pid)) = (self.entries.get(&process), pid) else { continue };
+            let Some(process) = self.pid_files_due.pop_front() else { return };
+            let Some(entry) = self.entries.get(&process) else { continue };
+            let child = entry.child.and_then(|child| self.children.get(child));
+            let pid = child.filter(|child| child.lives).map(|child| child.pid);
             let Some(path) = &entry.files.pid_file else { continue };
-            if let Err(error) = write_pid_file(path, pid.raw()) {
+            let done = match pid {
+                Some(pid) => write_pid_file(path, pid.raw()),
+                None => remove_pid_file(path),
+            };
+            if let Err(error) = done {
                 self.own_log.warn(format_args!(
                     "cannot write pid file {}: {}",
                     path.display(),
@@ -376,6 +398,13 @@ impl Daemon {
                 ));
             }
         }
+    }
+}
+
+fn remove_pid_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -50,6 +50,7 @@ impl Daemon {
         for &process in processes {
             self.prepare_log_names(process);
             for stream in Stream::BOTH.into_iter().filter(|&one| stream.is_none_or(|s| s == one)) {
+                self.open_log(process, stream);
                 self.drain(process, stream);
                 ids.push(StreamId { process, stream });
             }
@@ -57,18 +58,17 @@ impl Daemon {
         self.logs.tail(&ids, query)
     }
 
-    /// An entry for a process that has not been started by this daemon, so that its files have
-    /// names.
+    /// Makes sure that the files of a process have names, also of one that this daemon has not
+    /// started.
     pub(super) fn prepare_log_names(&mut self, id: ProcId) {
         if self.entries.contains_key(&id) {
             return;
         }
         let Some(process) = self.supervisor.process(id) else { return };
         let (instance, spec) = (process.instance(), process.spec().clone());
-        if self.prepare_entry(id, instance, &spec).is_ok() {
-            for stream in Stream::BOTH {
-                self.open_log_of_resting(id, stream);
-            }
+        if let Err(error) = self.prepare_entry(id, instance, &spec) {
+            let why = crate::sys::describe(&error);
+            self.own_log.warn(format_args!("cannot enter {} in the live table: {why}", spec.name));
         }
     }
 
@@ -115,9 +115,9 @@ impl Daemon {
         for &process in &ids {
             self.prepare_log_names(process);
             for stream in Stream::BOTH {
+                self.open_log(process, stream);
                 self.drain(process, stream);
                 let id = StreamId { process, stream };
-                self.open_log_of_resting(process, stream);
                 let worked = match work {
                     LogWork::Flush => self.logs.flush(id),
                     LogWork::Rotate => self.logs.rotate(id),

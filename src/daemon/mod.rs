@@ -73,6 +73,8 @@ pub use options::Options;
 
 /// Children spawned in one turn, before the loop looks at its sources again.
 const SPAWNS_PER_TURN: usize = 32;
+/// How long after the last request code is given back. Long enough not to come between two.
+const TRIM_AFTER: Duration = Duration::from_millis(500);
 /// Ended children reaped in one turn.
 const REAPS_PER_TURN: usize = 64;
 
@@ -91,7 +93,8 @@ pub struct Daemon {
     spawns: VecDeque<Effect>,
     children: Children,
     entries: Entries,
-    /// Names of log files, without suffix, by the app that had them first.
+    /// Names of log files that are not the app's own name to the letter, by the app that had them
+    /// first.
     stems: BTreeMap<String, String>,
     /// Processes whose log files go when they are deleted.
     purges: BTreeSet<ProcId>,
@@ -117,8 +120,12 @@ pub struct Daemon {
     /// SIGCHLD came and not everything has been reaped.
     reap_due: bool,
     /// Pid files that are not yet as the processes are.
-    pid_files_due: VecDeque<(ProcId, ChildId)>,
+    pid_files_due: VecDeque<ProcId>,
+    /// Processes whose child has ended and may have left something in its pipes.
+    last_words_due: Vec<ProcId>,
     ending: Ending,
+    /// When the code that requests needed is given back.
+    trim_at: Option<Time>,
     /// Container mode.
     container: Option<container::Running>,
 }
@@ -157,6 +164,7 @@ impl Daemon {
             self.understand_unread();
             self.fire_timers();
             self.settle();
+            self.hear_last_words();
             self.pump_busy();
             self.sweep_due();
             self.settle();
@@ -167,6 +175,9 @@ impl Daemon {
                 self.write_pid_files();
             }
             self.flush_connections();
+            if quiet {
+                self.trim();
+            }
             if let Ending::Leaving { until } = self.ending
                 && (self.connections.all_sent() || self.now.mono >= until)
             {
@@ -196,6 +207,7 @@ impl Daemon {
             self.connections.next_deadline(),
             self.container.as_ref().and_then(container::Running::next_deadline),
             leaving,
+            self.trim_at,
         ]
         .into_iter()
         .flatten()
@@ -216,6 +228,16 @@ impl Daemon {
             Key::Waker => self.on_worker(),
         }
         Ok(())
+    }
+
+    /// Some time after the last request the code that served it leaves memory again; what the loop
+    /// itself needs comes back with the next event.
+    fn trim(&mut self) {
+        let is_busy = !self.spawns.is_empty() || !self.pid_files_due.is_empty();
+        if !is_busy && self.trim_at.is_some_and(|at| at <= self.now.mono) {
+            self.trim_at = None;
+            let _ = crate::sys::process::forget_code();
+        }
     }
 
     fn on_signals(&mut self) -> io::Result<()> {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::base::{ProcId, Stream, WallTime};
 use crate::daemon::Daemon;
+use crate::daemon::entries::Pipe;
 use crate::logs::{LogEvent, LogLine, StreamId};
 use crate::proto::messages::event::{
     LogMessage, Publication, StatusFacts, Subject, process_event, process_status,
@@ -13,6 +14,7 @@ use crate::proto::messages::event::{
 use crate::proto::messages::session::Subscriptions;
 use crate::supervisor::spec::LogFull;
 use crate::supervisor::vocabulary::{Notice, NoticeKind};
+use crate::sys::fds;
 
 /// Events kept for `pmd events`.
 const KEPT: usize = 1000;
@@ -142,9 +144,17 @@ impl Daemon {
 
     /// The last lines a process wrote to stderr, what is still in the pipe included.
     pub(super) fn last_output(&mut self, process: ProcId) -> Vec<String> {
-        self.drain(process, Stream::Err);
+        let stream = Stream::Err;
+        let silent =
+            |pipe: &Pipe| !pipe.logged && fds::waiting(pipe.borrow()).is_ok_and(|bytes| bytes == 0);
+        let entry = self.entries.get(&process);
+        if entry.and_then(|entry| entry.pipe(stream)).is_some_and(silent) {
+            return Vec::new();
+        }
+        self.open_log(process, stream);
+        self.drain(process, stream);
         self.logs
-            .last_lines(StreamId { process, stream: Stream::Err }, LAST_LINES, LAST_BYTES)
+            .last_lines(StreamId { process, stream }, LAST_LINES, LAST_BYTES)
             .into_iter()
             .map(|line| String::from_utf8_lossy(&line).into_owned())
             .collect()
@@ -232,11 +242,10 @@ impl Daemon {
 
 /// A process as events name it.
 pub fn subject_of(process: &crate::supervisor::Process) -> Subject {
-    let spec = process.spec();
     Subject {
         id: process.id(),
-        name: spec.name.as_str().into(),
-        namespace: spec.namespace.as_str().into(),
+        name: process.name().clone(),
+        namespace: process.namespace().clone(),
         instance: process.instance(),
     }
 }

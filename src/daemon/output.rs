@@ -176,6 +176,17 @@ impl Daemon {
         if self.container.as_ref().is_some_and(Running::is_full) {
             return Pumped { moved: 0, drained: false, retry: Some(container::RETRY) };
         }
+        if !pipe.logged {
+            if fds::waiting(pipe.borrow()).is_ok_and(|bytes| bytes == 0) {
+                pipe.finish = false;
+                return Pumped { moved: 0, drained: true, retry: None };
+            }
+            self.open_log(process, stream);
+        }
+        let Some(pipe) = self.entries.get_mut(&process).and_then(|entry| entry.pipe_mut(stream))
+        else {
+            return Pumped::default();
+        };
         let pumped = self.logs.pump(id, pipe.borrow(), BUDGET, self.now);
         if pipe.finish && pumped.moved == 0 && pumped.retry.is_none() {
             pipe.finish = false;

@@ -3,7 +3,6 @@
 //! Pure but for filling the vectors it is given.
 
 use std::path::Path;
-use std::rc::Rc;
 
 use crate::base::{ProcId, Stream};
 use crate::config::settings::Settings;
@@ -170,7 +169,7 @@ pub fn rlimits(spec: &AppSpec, nofile: Option<u64>) -> Vec<(Resource, u64)> {
 pub fn stream(spec: &AppSpec, entry: &Entry, stream: Stream, settings: &Settings) -> StreamPlan {
     let logs = &spec.logs;
     StreamPlan {
-        app: Rc::from(spec.name.as_str()),
+        app: entry.subject.name.clone(),
         target: entry.files.logs[stream.index()].clone(),
         both: entry.files.both.clone(),
         shared: entry.files.shared,

@@ -61,7 +61,7 @@ pub use vocabulary::{
 /// All streams of all processes.
 pub struct Logs {
     stage_dir: Box<Path>,
-    streams: BTreeMap<StreamId, StreamLog>,
+    streams: BTreeMap<StreamId, Box<StreamLog>>,
     engine: Engine,
 }
 
@@ -107,7 +107,7 @@ impl Logs {
                 file
             })
         });
-        if let Some(StreamLog { head: old, way }) = before {
+        if let Some(StreamLog { head: old, way }) = before.map(|stream| *stream) {
             head.watch = old.watch;
             head.dropped = old.dropped;
             self.release(id, way.targets());
@@ -135,14 +135,14 @@ impl Logs {
                 log.raw_user = raw.map(|_| id);
             }
         }
-        self.streams.insert(id, StreamLog { head, way });
+        self.streams.insert(id, Box::new(StreamLog { head, way }));
     }
 
     /// Moves what is in the stream's pipe, at most about `budget` bytes, to where it belongs. Never
     /// blocks on the pipe. A stream that is not in the table leaves it alone.
     pub fn pump(&mut self, id: StreamId, pipe: BorrowedFd<'_>, budget: usize, now: Now) -> Pumped {
         let engine = &mut self.engine;
-        match self.streams.get_mut(&id) {
+        match self.streams.get_mut(&id).map(Box::as_mut) {
             Some(StreamLog { head, way: Way::Raw(file) }) => {
                 raw::pump(head, *file, engine, pipe, budget, now)
             }
@@ -159,7 +159,7 @@ impl Logs {
     /// A child ended and its pipe is empty: its unfinished line is finished. A raw file stays as
     /// it is; watchers are shown the line.
     pub fn finish(&mut self, id: StreamId, now: Now) {
-        if let Some(StreamLog { head, way }) = self.streams.get_mut(&id) {
+        if let Some(StreamLog { head, way }) = self.streams.get_mut(&id).map(Box::as_mut) {
             match way {
                 Way::Lines(staged) => staged.finish(head, &mut self.engine, now),
                 Way::Raw(_) | Way::Nowhere => self.engine.show_end(head, now),
@@ -170,7 +170,8 @@ impl Logs {
     /// The process is deleted. Its log files stay; its stage goes, and the journal's words are
     /// free for another stream.
     pub fn close(&mut self, id: StreamId) {
-        let Some(StreamLog { mut head, mut way }) = self.streams.remove(&id) else {
+        let Some(StreamLog { mut head, mut way }) = self.streams.remove(&id).map(|stream| *stream)
+        else {
             return;
         };
         if let Way::Lines(staged) = &mut way {
@@ -330,7 +331,7 @@ impl Logs {
             return;
         };
         let path = self.stage_path(user);
-        if let Some(StreamLog { head, way }) = self.streams.get_mut(&user) {
+        if let Some(StreamLog { head, way }) = self.streams.get_mut(&user).map(Box::as_mut) {
             let staged = Staged::open(path, [Some(file), None], head, &self.engine);
             *way = Way::Lines(Box::new(staged));
         }

@@ -92,8 +92,9 @@ fn a_taken_port_names_its_owner() {
     assert_eq!(ran.code, 8, "{ran:?}");
     let first = ran.err.lines().next().unwrap();
     assert!(
-        first.starts_with(&format!("pmd: error: web did not stay up: port {port} is in use by 'python"))
-            && first.ends_with(&format!("(pid {owner}, process 'old-web' of pmd)")),
+        first.starts_with(&format!(
+            "pmd: error: web did not stay up: port {port} is in use by 'python"
+        )) && first.ends_with(&format!("(pid {owner}, process 'old-web' of pmd)")),
         "{ran:?}"
     );
     home.ok(&["delete", "all"]);
@@ -105,7 +106,10 @@ fn a_program_that_is_not_ready_in_time_runs_all_the_same() {
     home.script("web.sh", "exec sleep 1000");
     let ran = home.pmd(&["start", "web.sh", "--wait-ready", "--listen-timeout", "300ms"]);
     assert_eq!(ran.code, 7, "{ran:?}");
-    assert!(ran.err.starts_with("pmd: error: web is running but not ready after 300 ms\n"), "{ran:?}");
+    assert!(
+        ran.err.starts_with("pmd: error: web is running but not ready after 300 ms\n"),
+        "{ran:?}"
+    );
     assert!(ran.err.contains("try:  --listen-timeout 10s"), "{ran:?}");
     let list = home.ok(&["ls"]).out;
     assert!(list.contains("online") && list.contains("not ready"), "{list}");

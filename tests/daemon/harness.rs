@@ -184,9 +184,7 @@ impl Home {
 
     /// The full entries of `name`; none if it is not known.
     pub fn entries(&self, name: &str) -> Vec<Value> {
-        let reply = self
-            .control()
-            .ask("get_info", &serde_json::json!({"processes": [name]}));
+        let reply = self.control().ask("get_info", &serde_json::json!({"processes": [name]}));
         reply["data"]["processes"].as_array().cloned().unwrap_or_default()
     }
 
@@ -403,5 +401,11 @@ pub fn is_root() -> bool {
 
 /// Appends to a file as a program would.
 pub fn append(path: &Path, text: &str) {
-    File::options().append(true).create(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+    File::options()
+        .append(true)
+        .create(true)
+        .open(path)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
 }

@@ -38,7 +38,10 @@ fn programs_outlive_a_killed_daemon_and_are_adopted() {
 fn programs_of_every_kind_are_recognised() {
     let mut home = Home::new();
     home.script("shebang.sh", "echo $0 >> starts; while :; do sleep 0.05; done");
-    home.file("interpreted.py", "import time\nopen('starts', 'a').write('py\\n')\ntime.sleep(1000)\n");
+    home.file(
+        "interpreted.py",
+        "import time\nopen('starts', 'a').write('py\\n')\ntime.sleep(1000)\n",
+    );
     std::os::unix::fs::symlink(&home.dir, home.path("link")).unwrap();
     let linked = home.path("link/linked.sh");
     home.script("linked.sh", "echo linked >> starts; exec sleep 1000");
