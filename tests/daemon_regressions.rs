@@ -200,3 +200,41 @@ fn a_reload_of_an_adopted_child_leaves_the_programs_of_its_successor_alone() {
     daemon.crash(|_| ());
     assert_eq!(daemon.client().info("web")["pid"], second["pid"]);
 }
+
+#[test]
+fn logs_outlive_a_later_deletion_if_the_one_that_wanted_them_gone_was_refused() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    client.start(json!({"name": "base"}), "echo kept; exec sleep 1000");
+    client.start(json!({"name": "web", "depends_on": ["base"]}), "exec sleep 1000");
+    let log = daemon.home.join("logs/base-out.log");
+    until("the line is in the log", || fs::read_to_string(&log).is_ok_and(|text| text == "kept\n"));
+    let purge = json!({"action": "delete", "process": "base", "purge_logs": true});
+    assert_eq!(client.ask("command", &purge)["type"], "error");
+    let both = json!({"action": "delete", "processes": ["web", "base"]});
+    assert_eq!(client.ask("command", &both)["data"]["ok"], true);
+    assert_eq!(fs::read_to_string(&log).unwrap(), "kept\n");
+}
+
+#[test]
+fn a_child_that_is_replaced_goes_on_logging_when_its_files_get_other_names() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    let script = "trap 'echo farewell; exit' INT TERM; echo first; printf '\\n' >&3; \
+        while :; do sleep 0.05; done";
+    let config = json!({"name": "web", "wait_ready": true, "notification_fd": 3});
+    client.start(config.clone(), script);
+    let other = daemon.home.join("other.log");
+    let mut config = config;
+    config["script"] = "/bin/sh".into();
+    config["cwd"] = "/".into();
+    config["args"] = json!(["-c", script]);
+    config["out_file"] = other.to_string_lossy().into();
+    let reply = client.ask("apply", &json!({"configs": [config]}));
+    assert_eq!(reply["type"], "plan", "{reply}");
+    let old = daemon.home.join("logs/web-out.log");
+    until("the last words are there", || {
+        let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+        text(&old) == "first\n" && text(&other).contains("farewell\n")
+    });
+}

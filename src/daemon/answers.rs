@@ -13,12 +13,12 @@ use crate::proto::messages::entry::ResultEntry;
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::millis;
 use crate::proto::messages::session::Answer;
-use crate::supervisor::Process;
 use crate::supervisor::spec::{AppSpec, Environment};
 use crate::supervisor::vocabulary::{
     Action, ErroredReason, Failure, Input, Options, Outcome, Refusal, Reply, ReplyTo, Request,
     Until,
 };
+use crate::supervisor::{Goal, Process};
 
 impl Daemon {
     /// Passes the supervisor's answer on to whoever asked.
@@ -32,6 +32,10 @@ impl Daemon {
                 self.leave("command");
             }
             Pending::Command { client, tag, action, label, started, mut warnings } => {
+                // A deletion that was refused or failed takes its wish for the logs with it.
+                let supervisor = &self.supervisor;
+                let goes = |id| supervisor.process(id).is_some_and(|p| p.goal() == Goal::Gone);
+                self.purges.retain(|&id| goes(id));
                 let answer = match self.results(reply) {
                     Err(error) => Answer::Error(error),
                     Ok(results) => {

@@ -131,9 +131,15 @@ impl Daemon {
         for stream in Stream::BOTH {
             self.drain(process, stream);
             self.close_pipe(process, stream);
+            // Without a pipe, too: the logs of a process that never ran here may be open.
+            self.logs.close(StreamId { process, stream });
         }
         let Some(entry) = self.entries.remove(&process) else { return };
         self.live.release(entry.slot);
+        let name = &entry.spec.name;
+        if self.entries.values().all(|other| other.spec.name != *name) {
+            self.stems.retain(|_, owner| owner != name);
+        }
         if let Some(path) = &entry.files.pid_file {
             let _ = std::fs::remove_file(path);
         }

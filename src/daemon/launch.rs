@@ -179,9 +179,10 @@ impl Daemon {
             descriptors.push((*number, write.as_fd()));
         }
         if let Some(credentials) = credentials {
-            for stream in Stream::BOTH {
-                // So that the child may open /dev/stdout anew.
-                let _ = fds::change_owner(output(stream), credentials.uid, credentials.gid);
+            // So that the child may open /dev/stdout anew. Only pipes of our own: what a container
+            // inherits may be anything, the host's null device too.
+            for pipe in Stream::BOTH.into_iter().filter_map(|stream| entry.pipe(stream)) {
+                let _ = fds::change_owner(pipe.borrow(), credentials.uid, credentials.gid);
             }
         }
         let rlimits = plan::rlimits(spec, self.launcher.nofile);
@@ -276,10 +277,7 @@ impl Daemon {
                 entry.spec = spec.clone();
                 entry.program = None;
                 if moved {
-                    entry.files = files;
-                    for stream in Stream::BOTH {
-                        self.close_pipe(process, stream);
-                    }
+                    self.move_logs(process, files);
                 }
             }
             None => {
@@ -292,6 +290,21 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    /// From now on the process writes to other files. What was written so far goes to the old ones;
+    /// the pipes stay, since the old child may still be there while it is reloaded.
+    fn move_logs(&mut self, process: ProcId, files: places::Files) {
+        for stream in Stream::BOTH {
+            self.drain(process, stream);
+        }
+        let Some(entry) = self.entries.get_mut(&process) else { return };
+        entry.files = files;
+        for stream in Stream::BOTH {
+            let journal = self.live.journal(entry.slot, stream);
+            let plan = plan::stream(&entry.spec, entry, stream, &self.settings);
+            self.logs.open(crate::logs::StreamId { process, stream }, plan, journal);
+        }
     }
 
     /// The files an instance writes to; an app whose name gives the same files as another's gets
