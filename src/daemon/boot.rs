@@ -16,6 +16,7 @@ use crate::config::paths::Paths;
 use crate::config::resolve::{self, Dialect, Origin};
 use crate::config::settings::{LogLevel, Settings, StateMode};
 use crate::config::{base_environment, strip_shell_noise};
+use crate::daemon::adopt::Remains;
 use crate::daemon::children::Children;
 use crate::daemon::connection::Connections;
 use crate::daemon::entries::{Entries, Entry, Pipe};
@@ -319,7 +320,13 @@ impl Daemon {
             self.own_log.warn(warning);
         }
         let mut snapshot = loaded.snapshot.unwrap_or_default();
-        let (survivors, resting) = adopt::survivors(&mut self.live, &snapshot);
+        let Remains { alive: survivors, resting, strays } =
+            adopt::survivors(&mut self.live, &snapshot, loaded.lost);
+        for pid in strays {
+            self.own_log.warn(format_args!(
+                "pid {pid} runs on and is not in the list any more: the state was lost"
+            ));
+        }
         for found in survivors.iter().map(|survivor| &survivor.found).chain(&resting) {
             snapshot.reserve_children(found.child);
         }
