@@ -238,3 +238,48 @@ fn a_child_that_is_replaced_goes_on_logging_when_its_files_get_other_names() {
         text(&old) == "first\n" && text(&other).contains("farewell\n")
     });
 }
+
+#[test]
+fn a_state_that_cannot_be_read_ends_no_service() {
+    let mut daemon = Daemon::start();
+    let pid = daemon.client().start(json!({"name": "web"}), "exec sleep 1000")["pid"].to_string();
+    daemon.crash(|home| {
+        fs::write(home.join("state.json"), "garbage").unwrap();
+        fs::write(home.join("state.json.bak"), "garbage").unwrap();
+    });
+    assert_eq!(daemon.client().info("web"), Value::Null);
+    assert!(is_alive(&pid));
+    assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+}
+
+#[test]
+fn the_news_of_a_crash_tell_each_step_as_it_was() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    let was =
+        client.start(json!({"name": "web", "min_uptime": 0}), "exec sleep 1000")["pid"].clone();
+    client.ask("subscribe", &json!({"events": ["process_event", "process_status"]}));
+    assert!(Command::new("kill").args(["-9", &was.to_string()]).status().unwrap().success());
+    let mut news = || loop {
+        let message = client.next();
+        let data = message["data"].clone();
+        if data["snapshot"] != true {
+            let word = if message["type"] == "process_event" { "event" } else { "status" };
+            return (data[word].as_str().unwrap().to_owned(), data);
+        }
+    };
+    let (word, crashed) = news();
+    assert_eq!((word.as_str(), &crashed["details"]["pid"]), ("crashed", &was));
+    assert_eq!(crashed["details"]["signal"], "SIGKILL");
+    let (word, restarting) = news();
+    assert_eq!((word.as_str(), &restarting["pid"]), ("restarting", &Value::Null));
+    assert_eq!(
+        (&restarting["restarts"], &restarting["previous_status"]),
+        (&0.into(), &"online".into())
+    );
+    let (word, online) = news();
+    assert_eq!((word.as_str(), &online["previous_status"]), ("online", &"restarting".into()));
+    assert_eq!(online["restarts"], 1);
+    let (word, restarted) = news();
+    assert_eq!((word.as_str(), &restarted["details"]["pid"]), ("restarted", &online["pid"]));
+}

@@ -275,6 +275,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         signals_slot,
         supervisor: Supervisor::new(),
         effects: VecDeque::new(),
+        outcomes: VecDeque::new(),
         spawns: VecDeque::new(),
         children: Children::default(),
         entries: Entries::new(),

@@ -21,6 +21,11 @@ impl Daemon {
             while let Some(effect) = self.effects.pop_front() {
                 self.carry_out(effect, &mut slice);
             }
+            // Not before: news would tell of what came later.
+            if let Some(outcome) = self.outcomes.pop_front() {
+                self.input(outcome);
+                continue;
+            }
             if slice == 0 || self.spawns.is_empty() {
                 return;
             }

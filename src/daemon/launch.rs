@@ -91,7 +91,7 @@ impl Daemon {
                 Input::SpawnFailed { child, error }
             }
         };
-        self.input(input);
+        self.outcomes.push_back(input);
     }
 
     fn try_launch(

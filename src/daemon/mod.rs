@@ -87,6 +87,8 @@ pub struct Daemon {
     signals_slot: Slot,
     supervisor: Supervisor,
     effects: VecDeque<Effect>,
+    /// What carrying them out came to; told when all effects of the decision are carried out.
+    outcomes: VecDeque<Input>,
     /// Spawns the supervisor wants, in order; a slice of them each turn.
     spawns: VecDeque<Effect>,
     children: Children,
