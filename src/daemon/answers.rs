@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::base::ExitStatus;
-use crate::config::definition::definition;
+use crate::config::definition::{definition, without_secrets};
 use crate::config::problem::Problem;
 use crate::config::units::span;
 use crate::config::{envfile, preflight, secrets};
@@ -332,13 +332,16 @@ pub fn environment_of(spec: &AppSpec, reveal: bool) -> Map<String, Value> {
         .collect()
 }
 
-/// The fields in which two definitions differ, with the old and the new value.
+/// The fields in which two definitions differ, with the old and the new value, secrets masked.
 pub fn changes(old: &AppSpec, new: &AppSpec, fields: &[&'static str]) -> Vec<Value> {
+    let shown = |spec| definition(&without_secrets(spec));
+    let (old_shown, new_shown) = (shown(old), shown(new));
     let (old, new) = (definition(old), definition(new));
     let mut changes: Vec<Value> = Vec::new();
     for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
         if old.get(key) != new.get(key) {
-            changes.push(json!({"field": key, "old": old.get(key), "new": new.get(key)}));
+            let (old, new) = (old_shown.get(key), new_shown.get(key));
+            changes.push(json!({"field": key, "old": old, "new": new}));
         }
     }
     if changes.is_empty() {
