@@ -283,3 +283,38 @@ fn the_news_of_a_crash_tell_each_step_as_it_was() {
     let (word, restarted) = news();
     assert_eq!((word.as_str(), &restarted["details"]["pid"]), ("restarted", &online["pid"]));
 }
+
+#[test]
+fn a_plan_shows_no_secret() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    let config = |token: &str| {
+        json!({"name": "web", "script": "/bin/sh", "cwd": "/", "args": ["-c", "exec sleep 1000"],
+               "env": {"TOKEN": token, "PLAIN": token.len()}})
+    };
+    let start = json!({"action": "start", "config": config("hunter2")});
+    assert_eq!(client.ask("command", &start)["type"], "command_result");
+    let plan = client.ask("apply", &json!({"configs": [config("swordfish")], "dry_run": true}));
+    let expected = json!([{"field": "env", "old": {"TOKEN": "***", "PLAIN": "7"},
+                           "new": {"TOKEN": "***", "PLAIN": "9"}}]);
+    assert_eq!(plan["data"]["steps"][0]["changed"], expected);
+}
+
+#[test]
+fn a_subscriber_is_told_what_it_missed_also_when_nothing_more_happens() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    let done = daemon.home.join("done");
+    let script = format!(
+        "while ! [ -e {0} ]; do sleep 0.05; done; \
+         head -c 4000000 /dev/zero | tr '\\0' x | fold -w 100; echo; rm {0}; exec sleep 1000",
+        done.display()
+    );
+    client.start(json!({"name": "web"}), &script);
+    client.ask("subscribe", &json!({"events": ["log_message"]}));
+    fs::write(&done, "").unwrap();
+    until("everything is written", || !done.exists());
+    // Another client's request is answered after what came before it.
+    daemon.client().ask("get_logs", &json!({"process": "web", "lines": 1}));
+    while client.next()["type"] != "lagged" {}
+}
