@@ -117,7 +117,12 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
     };
     let listener = home::listen(&paths.socket, home::connecting_group(paths))
         .map_err(fatal(&format!("cannot listen on {}", paths.socket.display())))?;
-    let save = settings.save && settings.state_mode == StateMode::File;
+    // The runtime directory lasts as long as the boot: long enough for another daemon.
+    let state = match settings.state_mode {
+        StateMode::File => paths.state.clone(),
+        StateMode::Volatile => paths.runtime.clone(),
+    };
+    let saving = Saving::new(settings.save, state);
     let parts = Parts {
         group: home::connecting_group(paths).is_some(),
         paths: paths.clone(),
@@ -126,7 +131,7 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
         live,
         notify,
         listener: Some(listener),
-        save,
+        saving,
     };
     let mut daemon = assemble(host, parts)?;
     daemon.restore();
@@ -178,7 +183,7 @@ pub(super) fn prepare_container(control: Option<Paths>) -> Result<Daemon, StartE
         notify: NotifySocket::bind_abstract(process::random()).ok(),
         listener,
         group: false,
-        save: false,
+        saving: Saving::default(),
     };
     assemble(host, parts)
 }
@@ -228,7 +233,7 @@ struct Parts {
     listener: Option<UnixListener>,
     /// A group may use the control socket.
     group: bool,
-    save: bool,
+    saving: Saving,
 }
 
 fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
@@ -288,7 +293,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         busy: Busy::default(),
         sweeps: Sweeps::default(),
         live: parts.live,
-        saving: Saving::new(parts.save),
+        saving: parts.saving,
         news: News::default(),
         notify,
         waker,
@@ -316,7 +321,7 @@ fn fatal(what: &str) -> impl FnOnce(io::Error) -> StartError + use<> {
 impl Daemon {
     /// Loads the saved state, takes over what still runs, starts what should.
     fn restore(&mut self) {
-        let loaded = state::load(&self.paths.state);
+        let loaded = state::load(self.saving.directory());
         for warning in &loaded.warnings {
             self.own_log.warn(warning);
         }
