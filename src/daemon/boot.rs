@@ -108,7 +108,12 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
             LiveTable::in_memory().map_err(fatal("cannot make a live table"))?
         }
     };
-    let notify = match NotifySocket::bind(&paths.runtime.join("notify.sock")) {
+    // Children of root's daemon may be other users, who cannot enter the runtime directory.
+    let bound = match process::effective_uid() {
+        0 => NotifySocket::bind_abstract(process::random()),
+        _ => NotifySocket::bind(&paths.runtime.join("notify.sock")),
+    };
+    let notify = match bound {
         Ok(notify) => Some(notify),
         Err(error) => {
             own_log.warn(format_args!("no notify socket: {}", describe(&error)));
