@@ -191,9 +191,10 @@ fn a_reload_of_an_adopted_child_leaves_the_programs_of_its_successor_alone() {
     let workers: Vec<&str> = workers.lines().collect();
     assert!(!is_alive(workers[0]), "the old worker is swept");
     assert!(is_alive(workers[1]), "the new worker is not");
+    let named = second["pid"].to_string();
     until("the pid file names the new child", || {
         let text = fs::read_to_string(daemon.home.join("pids/web.pid")).unwrap_or_default();
-        text.trim() == second["pid"].to_string()
+        text.trim() == named
     });
     // The next daemon must know it, too: by the cookie it really has.
     assert!(environment(&second["pid"]).contains("PMD_COOKIE="));
@@ -317,4 +318,82 @@ fn a_subscriber_is_told_what_it_missed_also_when_nothing_more_happens() {
     // Another client's request is answered after what came before it.
     daemon.client().ask("get_logs", &json!({"process": "web", "lines": 1}));
     while client.next()["type"] != "lagged" {}
+}
+
+#[test]
+fn a_state_that_could_not_be_saved_is_saved_later() {
+    let daemon = Daemon::start();
+    // A directory in the place of the new file cannot be written, by nobody.
+    let in_the_way = daemon.home.join("state.json.tmp");
+    fs::create_dir(&in_the_way).unwrap();
+    let mut client = daemon.client();
+    let config = json!({"name": "web", "script": "/bin/sleep", "cwd": "/", "args": ["1000"]});
+    let reply = client.ask("command", &json!({"action": "start", "config": config}));
+    let warning = reply["data"]["warnings"][0].as_str().unwrap().to_owned();
+    assert!(warning.starts_with("cannot save state"), "{warning}");
+    fs::remove_dir(&in_the_way).unwrap();
+    until("the state is saved", || {
+        fs::read_to_string(daemon.home.join("state.json")).is_ok_and(|text| text.contains("web"))
+    });
+}
+
+#[test]
+fn a_pid_file_takes_the_place_of_a_link_and_leaves_its_target_alone() {
+    let daemon = Daemon::start();
+    let (link, target) = (daemon.home.join("link"), daemon.home.join("target"));
+    fs::write(&target, "precious").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let pid = daemon
+        .client()
+        .start(json!({"name": "web", "pid_file": link.to_string_lossy()}), "exec sleep 1000")["pid"]
+        .to_string();
+    until("the pid file is written", || {
+        fs::read_to_string(&link).is_ok_and(|text| text.trim() == pid)
+    });
+    assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+}
+
+/// `pmd run` of two apps, of which one says a lot at the end.
+fn run_of_two(talk: &str) -> Child {
+    let config = json!([
+        {"name": "talker", "script": "/bin/sh", "args": ["-c", talk], "restart": "once"},
+        {"name": "other", "script": "/bin/true", "restart": "once"},
+    ]);
+    Command::new(env!("CARGO_BIN_EXE_pmd"))
+        .arg("run")
+        .env("PMD_APPS", config.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_slow_reader_of_a_container_gets_the_last_words_too() {
+    let talk = "head -c 1000000 /dev/zero | tr '\\0' x | fold -w 99; echo; echo the end";
+    let mut run = run_of_two(talk);
+    let mut output = BufReader::with_capacity(4096, run.stdout.take().unwrap());
+    let mut last = String::new();
+    let mut line = String::new();
+    let mut count = 0;
+    while output.read_line(&mut line).unwrap() > 0 {
+        count += 1;
+        if count % 100 == 0 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        last = std::mem::take(&mut line);
+    }
+    assert_eq!(last, "talker | the end\n");
+    assert!(run.wait().unwrap().success());
+}
+
+#[test]
+fn a_container_ignores_a_signal_that_is_not_for_it() {
+    let mut run = run_of_two("echo up; read nothing; sleep 0.5; echo done");
+    let mut lines = BufReader::new(run.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "talker | up");
+    let pid = run.id().to_string();
+    assert!(Command::new("kill").args(["-ALRM", &pid]).status().unwrap().success());
+    assert_eq!(lines.next().unwrap().unwrap(), "talker | done");
+    assert!(run.wait().unwrap().success());
 }

@@ -155,16 +155,19 @@ impl Daemon {
                 )),
             }
         }
-        self.pid_files_due.push_back((found.process, found.child));
+        self.pid_files_due.insert(found.process);
         Ok(())
     }
 
     /// An adopted child has ended. We are not its parent; the kernel tells the status all the same
-    /// where it can (Linux 6.15).
+    /// where it can (Linux 6.15), or the zombie does.
     pub(super) fn on_adopted_end(&mut self, id: ChildId) {
         let Some(child) = self.children.get_mut(id) else { return };
         let Some(adopted) = &child.adopted else { return };
-        let status = adopted.pidfd.exit_status().ok().flatten();
+        let told = || adopted.pidfd.exit_status().ok().flatten();
+        // Its parent may not have reaped it yet, or the kernel may not tell: then the zombie does.
+        let of_zombie = || proc::stat(child.pid).ok().flatten()?.exit_status();
+        let status = told().or_else(of_zombie).or_else(told);
         let raw = adopted.pidfd.as_raw_fd();
         let watch = adopted.watch;
         let _ = self.reactor.suspend(watch, &mut Pipe::source(&raw));

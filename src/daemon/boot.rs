@@ -311,7 +311,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         paths: parts.paths,
         own_log: parts.own_log,
         reap_due: true,
-        pid_files_due: VecDeque::new(),
+        pid_files_due: BTreeSet::new(),
         ending: Ending::No,
         container: None,
     })

@@ -120,7 +120,7 @@ impl Daemon {
                 self.live.take_over(heir.slot, own);
                 self.live.release(heir.slot);
                 heir.slot = own;
-                self.pid_files_due.push_back((child.process, heir_id));
+                self.pid_files_due.insert(child.process);
             } else if let Some(path) = &entry.files.pid_file {
                 let _ = std::fs::remove_file(path);
             }

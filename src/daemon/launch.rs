@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -25,6 +24,7 @@ use crate::reactor::{Interest, Readiness};
 use crate::supervisor::spec::{AppSpec, Environment, OnDaemonLoss, Stdin};
 use crate::supervisor::vocabulary::Input;
 use crate::sys::args::CArgs;
+use crate::sys::dir::Dir;
 use crate::sys::pidfd::PidFd;
 use crate::sys::spawn::Spawn;
 use crate::sys::{fds, proc, process};
@@ -252,7 +252,7 @@ impl Daemon {
                 notification,
             },
         );
-        self.pid_files_due.push_back((process, child));
+        self.pid_files_due.insert(process);
         Ok(spawned.pid)
     }
 
@@ -370,16 +370,16 @@ impl Daemon {
         Ok(())
     }
 
-    /// Writes and removes the pid files that are due: for people and for PM2's habits, never read.
-    pub(super) fn write_pid_files(&mut self) {
-        for _ in 0..64 {
-            let Some((process, child)) = self.pid_files_due.pop_front() else { return };
-            let pid = self
-                .children
-                .get(child)
-                .filter(|found| found.lives && !found.successor)
-                .map(|found| found.pid);
-            let (Some(entry), Some(pid)) = (self.entries.get(&process), pid) else { continue };
+    /// Writes up to `most` of the pid files that are due: for people and for PM2's habits, never
+    /// read.
+    pub(super) fn write_pid_files(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(process) = self.pid_files_due.pop_first() else { return };
+            let Some(entry) = self.entries.get(&process) else { continue };
+            let child = entry.child.and_then(|child| self.children.get(child));
+            let Some(pid) = child.filter(|child| child.lives).map(|child| child.pid) else {
+                continue;
+            };
             let Some(path) = &entry.files.pid_file else { continue };
             if let Err(error) = write_pid_file(path, pid.raw()) {
                 self.own_log.warn(format_args!(
@@ -392,14 +392,13 @@ impl Daemon {
     }
 }
 
+/// In place of whatever has that name: a link that somebody put there is not followed.
 fn write_pid_file(path: &Path, pid: i32) -> io::Result<()> {
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    writeln!(file, "{pid}")
+    let nowhere = || io::Error::from(io::ErrorKind::InvalidInput);
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(nowhere)?;
+    let directory = Dir::open(path.parent().ok_or_else(nowhere)?)?;
+    directory.remove(name)?;
+    writeln!(directory.create_new(name)?, "{pid}")
 }
 
 /// What tells this child from every other of this boot.

@@ -76,6 +76,9 @@ const SPAWNS_PER_TURN: usize = 32;
 /// Ended children reaped in one turn.
 const REAPS_PER_TURN: usize = 64;
 
+/// Pid files written in a turn in which nothing else happened.
+const PID_FILES_AT_REST: usize = 64;
+
 /// Everything pmd is.
 #[derive(Debug)]
 pub struct Daemon {
@@ -119,7 +122,7 @@ pub struct Daemon {
     /// SIGCHLD came and not everything has been reaped.
     reap_due: bool,
     /// Pid files that are not yet as the processes are.
-    pid_files_due: VecDeque<(ProcId, ChildId)>,
+    pid_files_due: BTreeSet<ProcId>,
     ending: Ending,
     /// Container mode.
     container: Option<container::Running>,
@@ -165,9 +168,8 @@ impl Daemon {
             self.save_if_due();
             self.watch_container();
             self.settle();
-            if quiet {
-                self.write_pid_files();
-            }
+            // Nobody waits for them, but they come while there is always something else to do, too.
+            self.write_pid_files(if quiet { PID_FILES_AT_REST } else { 1 });
             self.flush_connections();
             if let Ending::Leaving { until } = self.ending
                 && (self.connections.all_sent() || self.now.mono >= until)
