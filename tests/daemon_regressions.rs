@@ -191,12 +191,209 @@ fn a_reload_of_an_adopted_child_leaves_the_programs_of_its_successor_alone() {
     let workers: Vec<&str> = workers.lines().collect();
     assert!(!is_alive(workers[0]), "the old worker is swept");
     assert!(is_alive(workers[1]), "the new worker is not");
+    let named = second["pid"].to_string();
     until("the pid file names the new child", || {
         let text = fs::read_to_string(daemon.home.join("pids/web.pid")).unwrap_or_default();
-        text.trim() == second["pid"].to_string()
+        text.trim() == named
     });
     // The next daemon must know it, too: by the cookie it really has.
     assert!(environment(&second["pid"]).contains("PMD_COOKIE="));
     daemon.crash(|_| ());
     assert_eq!(daemon.client().info("web")["pid"], second["pid"]);
+}
+
+#[test]
+fn logs_outlive_a_later_deletion_if_the_one_that_wanted_them_gone_was_refused() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    client.start(json!({"name": "base"}), "echo kept; exec sleep 1000");
+    client.start(json!({"name": "web", "depends_on": ["base"]}), "exec sleep 1000");
+    let log = daemon.home.join("logs/base-out.log");
+    until("the line is in the log", || fs::read_to_string(&log).is_ok_and(|text| text == "kept\n"));
+    let purge = json!({"action": "delete", "process": "base", "purge_logs": true});
+    assert_eq!(client.ask("command", &purge)["type"], "error");
+    let both = json!({"action": "delete", "processes": ["web", "base"]});
+    assert_eq!(client.ask("command", &both)["data"]["ok"], true);
+    assert_eq!(fs::read_to_string(&log).unwrap(), "kept\n");
+}
+
+#[test]
+fn a_child_that_is_replaced_goes_on_logging_when_its_files_get_other_names() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    let script = "trap 'echo farewell; exit' INT TERM; echo first; printf '\\n' >&3; \
+        while :; do sleep 0.05; done";
+    let config = json!({"name": "web", "wait_ready": true, "notification_fd": 3});
+    client.start(config.clone(), script);
+    let other = daemon.home.join("other.log");
+    let mut config = config;
+    config["script"] = "/bin/sh".into();
+    config["cwd"] = "/".into();
+    config["args"] = json!(["-c", script]);
+    config["out_file"] = other.to_string_lossy().into();
+    let reply = client.ask("apply", &json!({"configs": [config]}));
+    assert_eq!(reply["type"], "plan", "{reply}");
+    let old = daemon.home.join("logs/web-out.log");
+    until("the last words are there", || {
+        let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+        text(&old) == "first\n" && text(&other).contains("farewell\n")
+    });
+}
+
+#[test]
+fn a_state_that_cannot_be_read_ends_no_service() {
+    let mut daemon = Daemon::start();
+    let pid = daemon.client().start(json!({"name": "web"}), "exec sleep 1000")["pid"].to_string();
+    daemon.crash(|home| {
+        fs::write(home.join("state.json"), "garbage").unwrap();
+        fs::write(home.join("state.json.bak"), "garbage").unwrap();
+    });
+    assert_eq!(daemon.client().info("web"), Value::Null);
+    assert!(is_alive(&pid));
+    assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+}
+
+#[test]
+fn the_news_of_a_crash_tell_each_step_as_it_was() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    let was =
+        client.start(json!({"name": "web", "min_uptime": 0}), "exec sleep 1000")["pid"].clone();
+    client.ask("subscribe", &json!({"events": ["process_event", "process_status"]}));
+    assert!(Command::new("kill").args(["-9", &was.to_string()]).status().unwrap().success());
+    let mut news = || loop {
+        let message = client.next();
+        let data = message["data"].clone();
+        if data["snapshot"] != true {
+            let word = if message["type"] == "process_event" { "event" } else { "status" };
+            return (data[word].as_str().unwrap().to_owned(), data);
+        }
+    };
+    let (word, crashed) = news();
+    assert_eq!((word.as_str(), &crashed["details"]["pid"]), ("crashed", &was));
+    assert_eq!(crashed["details"]["signal"], "SIGKILL");
+    let (word, restarting) = news();
+    assert_eq!((word.as_str(), &restarting["pid"]), ("restarting", &Value::Null));
+    assert_eq!(
+        (&restarting["restarts"], &restarting["previous_status"]),
+        (&0.into(), &"online".into())
+    );
+    let (word, online) = news();
+    assert_eq!((word.as_str(), &online["previous_status"]), ("online", &"restarting".into()));
+    assert_eq!(online["restarts"], 1);
+    let (word, restarted) = news();
+    assert_eq!((word.as_str(), &restarted["details"]["pid"]), ("restarted", &online["pid"]));
+}
+
+#[test]
+fn a_plan_shows_no_secret() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    let config = |token: &str| {
+        json!({"name": "web", "script": "/bin/sh", "cwd": "/", "args": ["-c", "exec sleep 1000"],
+               "env": {"TOKEN": token, "PLAIN": token.len()}})
+    };
+    let start = json!({"action": "start", "config": config("hunter2")});
+    assert_eq!(client.ask("command", &start)["type"], "command_result");
+    let plan = client.ask("apply", &json!({"configs": [config("swordfish")], "dry_run": true}));
+    let expected = json!([{"field": "env", "old": {"TOKEN": "***", "PLAIN": "7"},
+                           "new": {"TOKEN": "***", "PLAIN": "9"}}]);
+    assert_eq!(plan["data"]["steps"][0]["changed"], expected);
+}
+
+#[test]
+fn a_subscriber_is_told_what_it_missed_also_when_nothing_more_happens() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    let done = daemon.home.join("done");
+    let script = format!(
+        "while ! [ -e {0} ]; do sleep 0.05; done; \
+         head -c 4000000 /dev/zero | tr '\\0' x | fold -w 100; echo; rm {0}; exec sleep 1000",
+        done.display()
+    );
+    client.start(json!({"name": "web"}), &script);
+    client.ask("subscribe", &json!({"events": ["log_message"]}));
+    fs::write(&done, "").unwrap();
+    until("everything is written", || !done.exists());
+    // Another client's request is answered after what came before it.
+    daemon.client().ask("get_logs", &json!({"process": "web", "lines": 1}));
+    while client.next()["type"] != "lagged" {}
+}
+
+#[test]
+fn a_state_that_could_not_be_saved_is_saved_later() {
+    let daemon = Daemon::start();
+    // A directory in the place of the new file cannot be written, by nobody.
+    let in_the_way = daemon.home.join("state.json.tmp");
+    fs::create_dir(&in_the_way).unwrap();
+    let mut client = daemon.client();
+    let config = json!({"name": "web", "script": "/bin/sleep", "cwd": "/", "args": ["1000"]});
+    let reply = client.ask("command", &json!({"action": "start", "config": config}));
+    let warning = reply["data"]["warnings"][0].as_str().unwrap().to_owned();
+    assert!(warning.starts_with("cannot save state"), "{warning}");
+    fs::remove_dir(&in_the_way).unwrap();
+    until("the state is saved", || {
+        fs::read_to_string(daemon.home.join("state.json")).is_ok_and(|text| text.contains("web"))
+    });
+}
+
+#[test]
+fn a_pid_file_takes_the_place_of_a_link_and_leaves_its_target_alone() {
+    let daemon = Daemon::start();
+    let (link, target) = (daemon.home.join("link"), daemon.home.join("target"));
+    fs::write(&target, "precious").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let pid = daemon
+        .client()
+        .start(json!({"name": "web", "pid_file": link.to_string_lossy()}), "exec sleep 1000")["pid"]
+        .to_string();
+    until("the pid file is written", || {
+        fs::read_to_string(&link).is_ok_and(|text| text.trim() == pid)
+    });
+    assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+}
+
+/// `pmd run` of two apps, of which one says a lot at the end.
+fn run_of_two(talk: &str) -> Child {
+    let config = json!([
+        {"name": "talker", "script": "/bin/sh", "args": ["-c", talk], "restart": "once"},
+        {"name": "other", "script": "/bin/true", "restart": "once"},
+    ]);
+    Command::new(env!("CARGO_BIN_EXE_pmd"))
+        .arg("run")
+        .env("PMD_APPS", config.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_slow_reader_of_a_container_gets_the_last_words_too() {
+    let talk = "head -c 1000000 /dev/zero | tr '\\0' x | fold -w 99; echo; echo the end";
+    let mut run = run_of_two(talk);
+    let mut output = BufReader::with_capacity(4096, run.stdout.take().unwrap());
+    let mut last = String::new();
+    let mut line = String::new();
+    let mut count = 0;
+    while output.read_line(&mut line).unwrap() > 0 {
+        count += 1;
+        if count % 100 == 0 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        last = std::mem::take(&mut line);
+    }
+    assert_eq!(last, "talker | the end\n");
+    assert!(run.wait().unwrap().success());
+}
+
+#[test]
+fn a_container_ignores_a_signal_that_is_not_for_it() {
+    let mut run = run_of_two("echo up; read nothing; sleep 0.5; echo done");
+    let mut lines = BufReader::new(run.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "talker | up");
+    let pid = run.id().to_string();
+    assert!(Command::new("kill").args(["-ALRM", &pid]).status().unwrap().success());
+    assert_eq!(lines.next().unwrap().unwrap(), "talker | done");
+    assert!(run.wait().unwrap().success());
 }

@@ -32,15 +32,21 @@ pub(super) fn ordered(spec: &AppSpec) -> Vec<(&'static str, Value)> {
     said.map(|field| (field.name, field.value)).collect()
 }
 
-/// All fields of a spec, with secrets masked.
+/// `spec` as it may be shown: secrets masked.
 #[must_use]
-pub fn effective(spec: &AppSpec) -> Map<String, Value> {
-    let shown = AppSpec {
+pub fn without_secrets(spec: &AppSpec) -> AppSpec {
+    AppSpec {
         env: masked(&spec.env, &spec.secret_env),
         args: masked_args(&spec.args),
         interpreter_args: masked_args(&spec.interpreter_args),
         ..spec.clone()
-    };
+    }
+}
+
+/// All fields of a spec, with secrets masked.
+#[must_use]
+pub fn effective(spec: &AppSpec) -> Map<String, Value> {
+    let shown = without_secrets(spec);
     let mut all = object(fields(&shown).into_iter().map(|field| (field.name, field.value)));
     if let Some(source) = &spec.source {
         all.insert("source".to_owned(), path(source));

@@ -26,28 +26,44 @@ pub struct Survivor {
     pub pidfd: PidFd,
 }
 
-/// Sorts the slots of the live table: who still lives and is in `snapshot`; the slots of all
-/// others are given back, but for those of known processes without a child, which keep their
-/// journals. A successor whose reload was cut short is ended: the old one goes on.
-pub fn survivors(live: &mut LiveTable, snapshot: &Snapshot) -> (Vec<Survivor>, Vec<Found>) {
-    let (mut alive, mut resting) = (Vec::new(), Vec::new());
+/// What the live table of a former daemon comes to.
+#[derive(Debug, Default)]
+pub struct Remains {
+    /// Still live and are to be taken over.
+    pub alive: Vec<Survivor>,
+    /// Slots of known processes without a child, kept for their journals.
+    pub resting: Vec<Found>,
+    /// Live, belong to nobody, and are left alone.
+    pub strays: Vec<Pid>,
+}
+
+/// Sorts the slots of the live table; those of which nothing remains are given back. Who lives and
+/// is not in `snapshot` was being started or deleted when the daemon died, and is ended; but not if
+/// the state is `lost`: then nobody knows what was wanted, and no service ends for that. A
+/// successor whose reload was cut short is ended: the old one goes on.
+pub fn survivors(live: &mut LiveTable, snapshot: &Snapshot, lost: bool) -> Remains {
+    let mut remains = Remains::default();
     for found in live.found() {
         let is_known = snapshot.contains(found.process);
         let survivor = identify(&found);
         match survivor {
-            Some(survivor) if is_known && !found.successor => alive.push(survivor),
+            Some(survivor) if is_known && !found.successor => remains.alive.push(survivor),
+            Some(survivor) if lost && !found.successor => {
+                remains.strays.push(survivor.pid);
+                live.release(found.slot);
+            }
             Some(survivor) => {
                 end(&survivor);
                 live.release(found.slot);
             }
             None if is_known && !found.successor => {
                 live.gone(found.slot);
-                resting.push(found);
+                remains.resting.push(found);
             }
             None => live.release(found.slot),
         }
     }
-    (alive, resting)
+    remains
 }
 
 /// The process the slot means, if it still runs.
@@ -142,16 +158,19 @@ impl Daemon {
                 )),
             }
         }
-        self.pid_files_due.push_back(found.process);
+        self.pid_files_due.insert(found.process);
         Ok(())
     }
 
     /// An adopted child has ended. We are not its parent; the kernel tells the status all the same
-    /// where it can (Linux 6.15).
+    /// where it can (Linux 6.15), or the zombie does.
     pub(super) fn on_adopted_end(&mut self, id: ChildId) {
         let Some(child) = self.children.get_mut(id) else { return };
         let Some(adopted) = &child.adopted else { return };
-        let status = adopted.pidfd.exit_status().ok().flatten();
+        let told = || adopted.pidfd.exit_status().ok().flatten();
+        // Its parent may not have reaped it yet, or the kernel may not tell: then the zombie does.
+        let of_zombie = || proc::stat(child.pid).ok().flatten()?.exit_status();
+        let status = told().or_else(of_zombie).or_else(told);
         let raw = adopted.pidfd.as_raw_fd();
         let watch = adopted.watch;
         let _ = self.reactor.suspend(watch, &mut Pipe::source(&raw));

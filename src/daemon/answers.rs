@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::base::ExitStatus;
-use crate::config::definition::definition;
+use crate::config::definition::{definition, without_secrets};
 use crate::config::json::object;
 use crate::config::problem::Problem;
 use crate::config::units::span;
@@ -14,12 +14,12 @@ use crate::proto::messages::entry::ResultEntry;
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::millis;
 use crate::proto::messages::session::Answer;
-use crate::supervisor::Process;
 use crate::supervisor::spec::{AppSpec, Environment};
 use crate::supervisor::vocabulary::{
     Action, ErroredReason, Failure, Input, Options, Outcome, Refusal, Reply, ReplyTo, Request,
     Until,
 };
+use crate::supervisor::{Goal, Process};
 
 impl Daemon {
     /// Passes the supervisor's answer on to whoever asked.
@@ -33,6 +33,10 @@ impl Daemon {
                 self.leave("command");
             }
             Pending::Command { client, tag, action, label, started, mut warnings } => {
+                // A deletion that was refused or failed takes its wish for the logs with it.
+                let supervisor = &self.supervisor;
+                let goes = |id| supervisor.process(id).is_some_and(|p| p.goal() == Goal::Gone);
+                self.purges.retain(|&id| goes(id));
                 let answer = match self.results(reply) {
                     Err(error) => Answer::Error(error),
                     Ok(results) => {
@@ -332,13 +336,16 @@ pub fn environment_of(spec: &AppSpec, reveal: bool) -> Map<String, Value> {
     }))
 }
 
-/// The fields in which two definitions differ, with the old and the new value.
+/// The fields in which two definitions differ, with the old and the new value, secrets masked.
 pub fn changes(old: &AppSpec, new: &AppSpec, fields: &[&'static str]) -> Vec<Value> {
+    let shown = |spec| definition(&without_secrets(spec));
+    let (old_shown, new_shown) = (shown(old), shown(new));
     let (old, new) = (definition(old), definition(new));
     let mut changes: Vec<Value> = Vec::new();
     for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
         if old.get(key) != new.get(key) {
-            changes.push(json!({"field": key, "old": old.get(key), "new": new.get(key)}));
+            let (old, new) = (old_shown.get(key), new_shown.get(key));
+            changes.push(json!({"field": key, "old": old, "new": new}));
         }
     }
     if changes.is_empty() {

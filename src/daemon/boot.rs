@@ -16,6 +16,7 @@ use crate::config::paths::Paths;
 use crate::config::resolve::{self, Dialect, Origin};
 use crate::config::settings::{LogLevel, Settings, StateMode};
 use crate::config::{base_environment, strip_shell_noise};
+use crate::daemon::adopt::Remains;
 use crate::daemon::children::Children;
 use crate::daemon::connection::Connections;
 use crate::daemon::entries::{Entries, Entry, Pipe};
@@ -107,7 +108,12 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
             LiveTable::in_memory().map_err(fatal("cannot make a live table"))?
         }
     };
-    let notify = match NotifySocket::bind(&paths.runtime.join("notify.sock")) {
+    // Children of root's daemon may be other users, who cannot enter the runtime directory.
+    let bound = match process::effective_uid() {
+        0 => NotifySocket::bind_abstract(process::random()),
+        _ => NotifySocket::bind(&paths.runtime.join("notify.sock")),
+    };
+    let notify = match bound {
         Ok(notify) => Some(notify),
         Err(error) => {
             own_log.warn(format_args!("no notify socket: {}", describe(&error)));
@@ -116,7 +122,12 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
     };
     let listener = home::listen(&paths.socket, home::connecting_group(paths))
         .map_err(fatal(&format!("cannot listen on {}", paths.socket.display())))?;
-    let save = settings.save && settings.state_mode == StateMode::File;
+    // The runtime directory lasts as long as the boot: long enough for another daemon.
+    let state = match settings.state_mode {
+        StateMode::File => paths.state.clone(),
+        StateMode::Volatile => paths.runtime.clone(),
+    };
+    let saving = Saving::new(settings.save, state);
     let parts = Parts {
         group: home::connecting_group(paths).is_some(),
         paths: paths.clone(),
@@ -125,7 +136,7 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
         live,
         notify,
         listener: Some(listener),
-        save,
+        saving,
     };
     let mut daemon = assemble(host, parts)?;
     daemon.restore();
@@ -177,7 +188,7 @@ pub(super) fn prepare_container(control: Option<Paths>) -> Result<Daemon, StartE
         notify: NotifySocket::bind_abstract(process::random()).ok(),
         listener,
         group: false,
-        save: false,
+        saving: Saving::default(),
     };
     assemble(host, parts)
 }
@@ -227,7 +238,7 @@ struct Parts {
     listener: Option<UnixListener>,
     /// A group may use the control socket.
     group: bool,
-    save: bool,
+    saving: Saving,
 }
 
 fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
@@ -274,6 +285,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         signals_slot,
         supervisor: Supervisor::new(),
         effects: VecDeque::new(),
+        outcomes: VecDeque::new(),
         spawns: VecDeque::new(),
         children: Children::default(),
         entries: Entries::new(),
@@ -286,7 +298,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         busy: Busy::default(),
         sweeps: Sweeps::default(),
         live: parts.live,
-        saving: Saving::new(parts.save),
+        saving: parts.saving,
         news: News::default(),
         notify,
         waker,
@@ -299,7 +311,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         paths: parts.paths,
         own_log: parts.own_log,
         reap_due: true,
-        pid_files_due: VecDeque::new(),
+        pid_files_due: BTreeSet::new(),
         last_words_due: Vec::new(),
         ending: Ending::No,
         trim_at: Some(now.mono.after(TRIM_AFTER)),
@@ -316,12 +328,18 @@ fn fatal(what: &str) -> impl FnOnce(io::Error) -> StartError + use<> {
 impl Daemon {
     /// Loads the saved state, takes over what still runs, starts what should.
     fn restore(&mut self) {
-        let loaded = state::load(&self.paths.state);
+        let loaded = state::load(self.saving.directory());
         for warning in &loaded.warnings {
             self.own_log.warn(warning);
         }
         let mut snapshot = loaded.snapshot.unwrap_or_default();
-        let (survivors, resting) = adopt::survivors(&mut self.live, &snapshot);
+        let Remains { alive: survivors, resting, strays } =
+            adopt::survivors(&mut self.live, &snapshot, loaded.lost);
+        for pid in strays {
+            self.own_log.warn(format_args!(
+                "pid {pid} runs on and is not in the list any more: the state was lost"
+            ));
+        }
         for found in survivors.iter().map(|survivor| &survivor.found).chain(&resting) {
             snapshot.reserve_children(found.child);
         }

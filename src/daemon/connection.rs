@@ -347,7 +347,12 @@ impl Daemon {
         }
         let mut gone = Vec::new();
         for (&id, client) in &mut self.connections.clients {
-            if !client.flush(&mut self.reactor, self.now.mono) {
+            let mut stays = client.flush(&mut self.reactor, self.now.mono);
+            let control = &mut client.control;
+            if control.session.catch_up(self.now.wall, &self.ids, &mut control.out) {
+                stays &= client.flush(&mut self.reactor, self.now.mono);
+            }
+            if !stays {
                 gone.push(id);
             }
         }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -39,8 +39,9 @@ use crate::sys::describe;
 const MAX_WAITING: usize = 256 * 1024;
 /// How soon a stream is looked at again that had to wait.
 pub const RETRY: Duration = Duration::from_millis(5);
-/// The reader of our output has this long to take the last words.
+/// The reader of our output has this long to take some of the last words, so many times.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WAITS: u32 = 10;
 /// Stack of the writing thread, in bytes.
 const STACK: usize = 64 * 1024;
 
@@ -85,6 +86,8 @@ pub struct Running {
     code: Option<u8>,
     /// Told to stop: the exit code is 0 then.
     asked: bool,
+    /// The apps have ended: what is in their pipes is the last, and is taken at once.
+    at_end: bool,
     writer: Option<Writer>,
 }
 
@@ -128,6 +131,7 @@ fn prepare(container: Container) -> Result<Daemon, StartError> {
         kill_at: None,
         code: None,
         asked: false,
+        at_end: false,
         writer,
     });
     let apps = container.apps.into_iter().map(Rc::new).collect();
@@ -155,7 +159,8 @@ impl Running {
     /// Whether streams have to wait for the reader of our output.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.writer.as_ref().is_some_and(|writer| writer.waiting() > MAX_WAITING)
+        let writer = self.writer.as_ref().filter(|_| !self.at_end);
+        writer.is_some_and(|writer| writer.waiting() > MAX_WAITING)
     }
 
     fn decide(&mut self, status: Option<ExitStatus>) {
@@ -209,13 +214,17 @@ impl Daemon {
                     self.signal(child, signal, false);
                 }
             }
-            _ if self.ending == Ending::No => {
-                if let Some(container) = &mut self.container {
-                    container.asked = true;
+            Signal::TERM | Signal::INT | Signal::QUIT | Signal::HALT => {
+                if self.ending == Ending::No {
+                    if let Some(container) = &mut self.container {
+                        container.asked = true;
+                    }
+                    self.end_container();
+                } else {
+                    self.kill_everything();
                 }
-                self.end_container();
             }
-            _ => self.kill_everything(),
+            _ => {}
         }
     }
 
@@ -287,6 +296,9 @@ impl Daemon {
 
     /// The end: last words out, then the code.
     fn container_code(&mut self) -> ExitCode {
+        if let Some(container) = &mut self.container {
+            container.at_end = true;
+        }
         for process in self.entries.keys().copied().collect::<Vec<ProcId>>() {
             for stream in Stream::BOTH {
                 self.drain(process, stream);
@@ -358,9 +370,15 @@ impl Writer {
         let _ = self.lines.send((stream, bytes));
     }
 
-    /// Waits until everything is written, for a while.
+    /// Waits until everything is written, for a while and as long as somebody reads.
     fn finish(self) {
         drop(self.lines);
-        let _ = self.done.recv_timeout(LAST_WORDS);
+        for _ in 0..LAST_WAITS {
+            let before = self.waiting.load(Ordering::Relaxed);
+            let is_slow = self.done.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout);
+            if !is_slow || self.waiting.load(Ordering::Relaxed) >= before {
+                return;
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::base::{ChildId, ProcId, Signal, Stream};
 use crate::daemon::entries::Pipe;
 use crate::daemon::{Daemon, SPAWNS_PER_TURN};
 use crate::logs::StreamId;
-use crate::supervisor::vocabulary::{Effect, Target};
+use crate::supervisor::vocabulary::Effect;
 use crate::sys::kill;
 
 /// Rotated files that `delete --purge-logs` looks for.
@@ -20,6 +20,11 @@ impl Daemon {
         loop {
             while let Some(effect) = self.effects.pop_front() {
                 self.carry_out(effect, &mut slice);
+            }
+            // Not before: news would tell of what came later.
+            if let Some(outcome) = self.outcomes.pop_front() {
+                self.input(outcome);
+                continue;
             }
             if slice == 0 || self.spawns.is_empty() {
                 return;
@@ -116,7 +121,7 @@ impl Daemon {
                 self.live.release(heir.slot);
                 heir.slot = own;
             }
-            self.pid_files_due.push_back(child.process);
+            self.pid_files_due.insert(child.process);
         } else if child.successor {
             self.live.release(child.slot);
         }
@@ -136,12 +141,15 @@ impl Daemon {
         for stream in Stream::BOTH {
             self.drain(process, stream);
             self.close_pipe(process, stream);
+            // Without a pipe, too: the logs of a process that never ran here may be open.
+            self.logs.close(StreamId { process, stream });
         }
         let Some(entry) = self.entries.remove(&process) else { return };
-        if self.supervisor.resolve(&Target::Name(entry.subject.name.to_string())).is_empty() {
-            self.stems.retain(|_, name| **name != *entry.subject.name);
-        }
         self.live.release(entry.slot);
+        let name = &entry.spec.name;
+        if !self.stems.is_empty() && self.entries.values().all(|other| other.spec.name != *name) {
+            self.stems.retain(|_, owner| owner != name);
+        }
         if let Some(path) = &entry.files.pid_file {
             let _ = std::fs::remove_file(path);
         }

@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -27,6 +26,7 @@ use crate::reactor::{Interest, Readiness};
 use crate::supervisor::spec::{AppSpec, Environment, OnDaemonLoss, Stdin};
 use crate::supervisor::vocabulary::{Input, Target};
 use crate::sys::args::CArgs;
+use crate::sys::dir::Dir;
 use crate::sys::pidfd::PidFd;
 use crate::sys::spawn::Spawn;
 use crate::sys::{fds, proc, process};
@@ -93,7 +93,7 @@ impl Daemon {
                 Input::SpawnFailed { child, error }
             }
         };
-        self.input(input);
+        self.outcomes.push_back(input);
     }
 
     fn try_launch(
@@ -181,9 +181,10 @@ impl Daemon {
             descriptors.push((*number, write.as_fd()));
         }
         if let Some(credentials) = credentials {
-            for stream in Stream::BOTH {
-                // So that the child may open /dev/stdout anew.
-                let _ = fds::change_owner(output(stream), credentials.uid, credentials.gid);
+            // So that the child may open /dev/stdout anew. Only pipes of our own: what a container
+            // inherits may be anything, the host's null device too.
+            for pipe in Stream::BOTH.into_iter().filter_map(|stream| entry.pipe(stream)) {
+                let _ = fds::change_owner(pipe.borrow(), credentials.uid, credentials.gid);
             }
         }
         let rlimits = plan::rlimits(spec, self.launcher.nofile);
@@ -253,7 +254,7 @@ impl Daemon {
                 notification,
             },
         );
-        self.pid_files_due.push_back(process);
+        self.pid_files_due.insert(process);
         Ok(spawned.pid)
     }
 
@@ -278,10 +279,7 @@ impl Daemon {
                 entry.spec = spec.clone();
                 entry.program = None;
                 if moved {
-                    entry.files = files;
-                    for stream in Stream::BOTH {
-                        self.close_pipe(process, stream);
-                    }
+                    self.move_logs(process, files);
                 }
             }
             None => {
@@ -301,6 +299,21 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    /// From now on the process writes to other files. What was written so far goes to the old ones;
+    /// the pipes stay, since the old child may still be there while it is reloaded.
+    fn move_logs(&mut self, process: ProcId, files: places::Files) {
+        for stream in Stream::BOTH {
+            self.drain(process, stream);
+        }
+        let Some(entry) = self.entries.get_mut(&process) else { return };
+        entry.files = files;
+        for stream in Stream::BOTH {
+            let journal = self.live.journal(entry.slot, stream);
+            let plan = plan::stream(&entry.spec, entry, stream, &self.settings);
+            self.logs.open(crate::logs::StreamId { process, stream }, plan, journal);
+        }
     }
 
     /// The files an instance writes to; an app whose name gives the same files as another's gets
@@ -378,10 +391,11 @@ impl Daemon {
         self.logs.watch(id, wanted);
     }
 
-    /// Writes and removes the pid files that are due: for people and for PM2's habits, never read.
-    pub(super) fn write_pid_files(&mut self) {
-        for _ in 0..64 {
-            let Some(process) = self.pid_files_due.pop_front() else { return };
+    /// Writes and removes up to `most` of the pid files that are due: for people and for PM2's
+    /// habits, never read.
+    pub(super) fn write_pid_files(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(process) = self.pid_files_due.pop_first() else { return };
             let Some(entry) = self.entries.get(&process) else { continue };
             let child = entry.child.and_then(|child| self.children.get(child));
             let pid = child.filter(|child| child.lives).map(|child| child.pid);
@@ -408,14 +422,13 @@ fn remove_pid_file(path: &Path) -> io::Result<()> {
     }
 }
 
+/// In place of whatever has that name: a link that somebody put there is not followed.
 fn write_pid_file(path: &Path, pid: i32) -> io::Result<()> {
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    writeln!(file, "{pid}")
+    let nowhere = || io::Error::from(io::ErrorKind::InvalidInput);
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(nowhere)?;
+    let directory = Dir::open(path.parent().ok_or_else(nowhere)?)?;
+    directory.remove(name)?;
+    writeln!(directory.create_new(name)?, "{pid}")
 }
 
 /// What tells this child from every other of this boot.

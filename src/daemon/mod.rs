@@ -78,6 +78,9 @@ const TRIM_AFTER: Duration = Duration::from_millis(500);
 /// Ended children reaped in one turn.
 const REAPS_PER_TURN: usize = 64;
 
+/// Pid files written in a turn in which nothing else happened.
+const PID_FILES_AT_REST: usize = 64;
+
 /// Everything pmd is.
 #[derive(Debug)]
 pub struct Daemon {
@@ -89,6 +92,8 @@ pub struct Daemon {
     signals_slot: Slot,
     supervisor: Supervisor,
     effects: VecDeque<Effect>,
+    /// What carrying them out came to; told when all effects of the decision are carried out.
+    outcomes: VecDeque<Input>,
     /// Spawns the supervisor wants, in order; a slice of them each turn.
     spawns: VecDeque<Effect>,
     children: Children,
@@ -120,7 +125,7 @@ pub struct Daemon {
     /// SIGCHLD came and not everything has been reaped.
     reap_due: bool,
     /// Pid files that are not yet as the processes are.
-    pid_files_due: VecDeque<ProcId>,
+    pid_files_due: BTreeSet<ProcId>,
     /// Processes whose child has ended and may have left something in its pipes.
     last_words_due: Vec<ProcId>,
     ending: Ending,
@@ -171,9 +176,8 @@ impl Daemon {
             self.save_if_due();
             self.watch_container();
             self.settle();
-            if quiet {
-                self.write_pid_files();
-            }
+            // Nobody waits for them, but they come while there is always something else to do, too.
+            self.write_pid_files(if quiet { PID_FILES_AT_REST } else { 1 });
             self.flush_connections();
             if quiet {
                 self.trim();

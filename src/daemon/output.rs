@@ -5,6 +5,8 @@
 //! serves all such pipes, and there is no tick while there are none. How bytes are moved is the
 //! business of `logs`.
 
+use std::time::Duration;
+
 use crate::base::{ProcId, Stream, Time};
 use crate::daemon::Daemon;
 use crate::daemon::container::{self, Running};
@@ -23,6 +25,9 @@ const TICK: u64 = 1;
 const LARGE: usize = 1024 * 1024;
 /// Moves in a row when a pipe is emptied before it is closed.
 const DRAIN_MOVES: usize = 64;
+
+/// A pipe that the kernel would not watch is tried again after this long.
+const UNWATCHED: Duration = Duration::from_secs(1);
 
 /// Pipes out of the poll set.
 #[derive(Debug, Default)]
@@ -160,6 +165,9 @@ impl Daemon {
             (true, true) | (false, false) => Ok(()),
         };
         if let Err(error) = result {
+            // It is out of the poll set: without another try its child would write into the void.
+            pipe.mode = Mode::Stalled;
+            self.busy.stalled.push((self.now.mono.after(UNWATCHED), process, stream));
             self.own_log
                 .error(format_args!("cannot watch a pipe: {}", crate::sys::describe(&error)));
         }

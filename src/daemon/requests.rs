@@ -134,6 +134,13 @@ impl Daemon {
         processes: Option<&[Target]>,
         backlog: usize,
     ) {
+        let has_lines = |event: &String| matches!(event.as_str(), "log_message" | "all" | "*");
+        // Before the client is a subscriber: what is still in the pipes is moved for the backlog,
+        // and would come twice.
+        let lines = match backlog > 0 && events.iter().any(has_lines) {
+            true => self.backlog(processes, backlog),
+            false => Vec::new(),
+        };
         let Some(found) = self.connections.get_mut(client) else { return };
         let answer = found.control.session.subscribe(events, processes);
         let subscriptions = found.control.session.subscriptions().clone();
@@ -143,9 +150,7 @@ impl Daemon {
             return;
         }
         let mut first = self.snapshots(&subscriptions);
-        if let Some(filter) = subscriptions.filter("log_message").filter(|_| backlog > 0) {
-            first.extend(self.backlog(filter, backlog));
-        }
+        first.extend(lines);
         let Some(found) = self.connections.get_mut(client) else { return };
         for news in first {
             let _ = found.control.out.push(news.line(&self.ids), Class::Reply);

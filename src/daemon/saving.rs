@@ -3,6 +3,7 @@
 //! A change is on disk before the command that made it is answered. Changes that come together are
 //! saved together; one save is under way at a time.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::base::Time;
@@ -13,12 +14,16 @@ use crate::supervisor::vocabulary::{Reply, ReplyTo};
 
 /// A save waits no longer than this for more changes.
 const GATHER: Duration = Duration::from_millis(200);
+/// What could not be saved is tried again after this long.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// What is changed, being saved, and waiting.
 #[derive(Debug, Default)]
 pub struct Saving {
     /// False: nothing is ever written (`save=false`, volatile state, container mode).
     pub enabled: bool,
+    /// Where the state is.
+    directory: PathBuf,
     worker: Option<Worker>,
     dirty_since: Option<Time>,
     /// The save that will hold the latest change.
@@ -26,16 +31,23 @@ pub struct Saving {
     under_way: Option<u64>,
     /// Why the last save failed, until one works.
     pub failure: Option<String>,
+    /// It is tried again then.
+    retry: Option<Time>,
     held: Vec<(u64, ReplyTo, Reply)>,
     /// `save` requests: the save they wait for, and whom to tell.
     waiting: Vec<(u64, ConnId, u64)>,
 }
 
 impl Saving {
-    /// `enabled`: whether anything is ever written.
+    /// `enabled`: whether anything is ever written to `directory`.
     #[must_use]
-    pub fn new(enabled: bool) -> Self {
-        Self { enabled, ..Self::default() }
+    pub fn new(enabled: bool, directory: PathBuf) -> Self {
+        Self { enabled, directory, ..Self::default() }
+    }
+
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The table changed.
@@ -67,7 +79,8 @@ impl Saving {
 
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        self.dirty_since.filter(|_| self.under_way.is_none()).map(|since| since.after(GATHER))
+        let dirty = self.dirty_since.map(|since| since.after(GATHER));
+        [dirty, self.retry].into_iter().flatten().min().filter(|_| self.under_way.is_none())
     }
 }
 
@@ -82,6 +95,10 @@ impl Daemon {
 
     /// Begins a save, if one is due and none is under way.
     pub(super) fn save_if_due(&mut self) {
+        if self.saving.retry.is_some_and(|at| at <= self.now.mono) {
+            self.saving.retry = None;
+            self.saving.mark(self.now.mono);
+        }
         let Some(since) = self.saving.dirty_since else { return };
         let more_to_come = !self.spawns.is_empty() && self.now.mono < since.after(GATHER);
         if self.saving.under_way.is_none() && !more_to_come {
@@ -92,11 +109,12 @@ impl Daemon {
     fn begin_save(&mut self) {
         let ticket = self.saving.wanted;
         self.saving.dirty_since = None;
+        self.saving.retry = None;
         let bytes = match state::encode(&self.supervisor.snapshot()) {
             Ok(bytes) => bytes,
             Err(error) => return self.saved(ticket, Err(error)),
         };
-        let job = Job { ticket, directory: self.paths.state.clone(), bytes };
+        let job = Job { ticket, directory: self.saving.directory.clone(), bytes };
         if self.saving.worker.is_none() {
             self.saving.worker = Worker::start(self.waker.clone()).ok();
         }
@@ -134,10 +152,11 @@ impl Daemon {
                 if self.saving.failure.as_ref() != Some(&why) {
                     self.own_log.error(format_args!(
                         "cannot save state in {}: {why}",
-                        self.paths.state.display()
+                        self.saving.directory.display()
                     ));
                 }
                 self.saving.failure = Some(why);
+                self.saving.retry = Some(self.now.mono.after(RETRY));
             }
         }
         let (due, later) =
@@ -152,6 +171,9 @@ impl Daemon {
 
     /// Ends what is under way and saves what is not yet saved: the daemon is about to end.
     pub(super) fn finish_saving(&mut self) {
+        if self.saving.failure.is_some() {
+            self.saving.mark(self.now.mono);
+        }
         for _ in 0..3 {
             if self.saving.under_way.is_some() {
                 if let Some(outcome) = self.saving.worker.as_ref().and_then(Worker::wait) {

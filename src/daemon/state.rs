@@ -28,6 +28,8 @@ const MAX_SIZE: u64 = 256 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub struct Loaded {
     pub snapshot: Option<Snapshot>,
+    /// There was a state, and it cannot be read: what runs may well have been in it.
+    pub lost: bool,
     /// What a person should be told: a damaged file, the backup used.
     pub warnings: Vec<String>,
 }
@@ -90,6 +92,7 @@ pub fn load(directory: &Path) -> Loaded {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
+                loaded.lost = true;
                 loaded.warnings.push(format!(
                     "cannot read {}: {}",
                     path.display(),
@@ -104,9 +107,11 @@ pub fn load(directory: &Path) -> Loaded {
                     loaded.warnings.push(format!("using {}", path.display()));
                 }
                 loaded.snapshot = Some(snapshot);
+                loaded.lost = false;
                 return loaded;
             }
             Err(why) => {
+                loaded.lost = true;
                 let aside = set_aside(&path);
                 loaded.warnings.push(format!(
                     "cannot use {}: {why}; kept as {}",
@@ -202,7 +207,7 @@ mod tests {
         write(&path, &document()).unwrap();
         fs::write(path.join(FILE), b"garbage").unwrap();
         let loaded = load(&path);
-        assert!(loaded.snapshot.is_some());
+        assert!(loaded.snapshot.is_some() && !loaded.lost);
         assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
         assert_eq!(fs::read(path.join("state.json.damaged-1")).unwrap(), b"garbage");
         fs::remove_dir_all(path).unwrap();

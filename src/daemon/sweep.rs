@@ -87,7 +87,7 @@ impl Daemon {
 
     fn open_sweep(&mut self, id: ChildId, signal: Option<Signal>) {
         let Some(child) = self.children.get(id) else {
-            self.input(Input::Swept { child: id, left: 0 });
+            self.outcomes.push_back(Input::Swept { child: id, left: 0 });
             return;
         };
         let sweep = Sweep {
@@ -107,7 +107,7 @@ impl Daemon {
     pub(super) fn kill(&mut self, id: ChildId, whole_tree: bool) {
         let Some(child) = self.children.get(id) else {
             if whole_tree {
-                self.input(Input::Swept { child: id, left: 0 });
+                self.outcomes.push_back(Input::Swept { child: id, left: 0 });
             }
             return;
         };

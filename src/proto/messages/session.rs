@@ -210,20 +210,23 @@ impl Session {
         }
     }
 
-    /// Tells a client that was too slow what it missed, once half of its queue is free again.
-    pub fn catch_up(&mut self, at: WallTime, ids: &MessageIds, out: &mut Outbox) {
-        if out.queued_events() > EVENT_QUEUE / 2 {
-            return;
+    /// Tells a client that was too slow what it missed, once half of its queue is free again. True
+    /// if something was queued.
+    pub fn catch_up(&mut self, at: WallTime, ids: &MessageIds, out: &mut Outbox) -> bool {
+        if self.lagging.is_none() || out.queued_events() > EVENT_QUEUE / 2 {
+            return false;
         }
-        let Some(lag) = self.lagging.take() else { return };
+        let Some(lag) = self.lagging.take() else { return false };
         let data = json!({
             "dropped": lag.dropped, "since": timestamp(lag.since),
             "duration": at.0.saturating_sub(lag.since.0),
         });
         let line = envelope("lagged", &data.to_string(), at, None, ids);
-        if out.push(line, Class::Event).is_err() {
+        let queued = out.push(line, Class::Event).is_ok();
+        if !queued {
             self.lagging = Some(lag);
         }
+        queued
     }
 }
 
