@@ -26,7 +26,7 @@ pub enum Request {
     Wait { targets: Vec<Target>, until: Until, timeout: Option<Duration> },
     /// Stop everything, in reverse order of dependencies, then answer. The goals in the table stay
     /// as they are, so that the same processes run after the next start. From here on every other
-    /// request is refused with [`Failure::ShuttingDown`].
+    /// request is refused with [`Refusal::ShuttingDown`].
     Shutdown,
 }
 
