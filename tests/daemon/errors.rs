@@ -92,8 +92,9 @@ fn a_taken_port_names_its_owner() {
     assert_eq!(ran.code, 8, "{ran:?}");
     let first = ran.err.lines().next().unwrap();
     assert!(
-        first.starts_with(&format!("pmd: error: web did not stay up: port {port} is in use by 'python"))
-            && first.ends_with(&format!("(pid {owner}, process 'old-web' of pmd)")),
+        first.starts_with(&format!(
+            "pmd: error: web did not stay up: port {port} is in use by 'python"
+        )) && first.ends_with(&format!("(pid {owner}, process 'old-web' of pmd)")),
         "{ran:?}"
     );
     home.ok(&["delete", "all"]);
@@ -105,7 +106,10 @@ fn a_program_that_is_not_ready_in_time_runs_all_the_same() {
     home.script("web.sh", "exec sleep 1000");
     let ran = home.pmd(&["start", "web.sh", "--wait-ready", "--listen-timeout", "300ms"]);
     assert_eq!(ran.code, 7, "{ran:?}");
-    assert!(ran.err.starts_with("pmd: error: web is running but not ready after 300 ms\n"), "{ran:?}");
+    assert!(
+        ran.err.starts_with("pmd: error: web is running but not ready after 300 ms\n"),
+        "{ran:?}"
+    );
     assert!(ran.err.contains("try:  --listen-timeout 10s"), "{ran:?}");
     let list = home.ok(&["ls"]).out;
     assert!(list.contains("online") && list.contains("not ready"), "{list}");
@@ -225,24 +229,6 @@ fn a_full_disk_fails_the_save_with_its_reason_and_keeps_the_old_state() {
     home.ok(&["save"]);
 }
 
-#[test]
-fn a_read_only_home_runs_from_memory_with_a_warning() {
-    let Some(mut home) = small_home("size=1m,mode=755") else { return };
-    // The socket and the lock need a place: the file system turns read-only under the daemon.
-    home.boot();
-    home.script("app.sh", "exec sleep 1000");
-    remount(&home, "ro");
-    let ran = home.pmd(&["start", "app.sh", "--no-wait"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(
-        ran.err.contains("state cannot be saved (read-only file system): running from memory"),
-        "{ran:?}"
-    );
-    assert_eq!(home.entry("app")["status"], "online");
-    home.ok(&["stop", "app"]);
-    remount(&home, "rw");
-}
-
 /// A home on a file system of its own, where mounting is permitted.
 fn small_home(options: &str) -> Option<Home> {
     let home = Home::without_daemon();
@@ -253,13 +239,4 @@ fn small_home(options: &str) -> Option<Home> {
         .status()
         .is_ok_and(|status| status.success());
     mounted.then_some(home)
-}
-
-fn remount(home: &Home, how: &str) {
-    let status = std::process::Command::new("mount")
-        .args(["-o", &format!("remount,{how}")])
-        .arg(&home.dir)
-        .status()
-        .unwrap();
-    assert!(status.success());
 }

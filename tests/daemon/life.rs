@@ -64,7 +64,10 @@ fn restart_words_decide_what_an_exit_means() {
     let home = Home::new();
     home.script("zero.sh", "echo x >> zero; exit 0");
     home.script("seven.sh", "echo x >> seven; exit 7");
-    home.script("once-more.sh", "echo x >> more; [ -e again ] && exec sleep 1000; touch again; exit 1");
+    home.script(
+        "once-more.sh",
+        "echo x >> more; [ -e again ] && exec sleep 1000; touch again; exit 1",
+    );
     home.ok(&["start", "zero.sh", "--restart", "on-failure", "--no-wait"]);
     home.ok(&["start", "seven.sh", "--stop-exit-codes", "0,7", "--no-wait"]);
     home.ok(&["start", "once-more.sh", "--restart", "on-failure", "--no-wait"]);
@@ -307,7 +310,10 @@ fn a_replaced_definition_is_taken_over() {
     home.await_text("logs/app-out.log", "args one\n");
     let refused = home.pmd(&["start", "app.sh", "--no-wait", "--", "two"]);
     assert_eq!((refused.code, refused.out.as_str()), (1, ""), "{refused:?}");
-    assert_eq!(refused.err.lines().next().unwrap(), "pmd: error: 'app' exists with another definition (args)");
+    assert_eq!(
+        refused.err.lines().next().unwrap(),
+        "pmd: error: 'app' exists with another definition (args)"
+    );
     assert!(refused.err.contains("--replace"), "{refused:?}");
     let same = home.ok(&["start", "app.sh", "--no-wait", "--", "one"]);
     assert_eq!(same.out, "app already online\n");
