@@ -229,24 +229,6 @@ fn a_full_disk_fails_the_save_with_its_reason_and_keeps_the_old_state() {
     home.ok(&["save"]);
 }
 
-#[test]
-fn a_read_only_home_runs_from_memory_with_a_warning() {
-    let Some(mut home) = small_home("size=1m,mode=755") else { return };
-    // The socket and the lock need a place: the file system turns read-only under the daemon.
-    home.boot();
-    home.script("app.sh", "exec sleep 1000");
-    remount(&home, "ro");
-    let ran = home.pmd(&["start", "app.sh", "--no-wait"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(
-        ran.err.contains("state cannot be saved (read-only file system): running from memory"),
-        "{ran:?}"
-    );
-    assert_eq!(home.entry("app")["status"], "online");
-    home.ok(&["stop", "app"]);
-    remount(&home, "rw");
-}
-
 /// A home on a file system of its own, where mounting is permitted.
 fn small_home(options: &str) -> Option<Home> {
     let home = Home::without_daemon();
@@ -257,13 +239,4 @@ fn small_home(options: &str) -> Option<Home> {
         .status()
         .is_ok_and(|status| status.success());
     mounted.then_some(home)
-}
-
-fn remount(home: &Home, how: &str) {
-    let status = std::process::Command::new("mount")
-        .args(["-o", &format!("remount,{how}")])
-        .arg(&home.dir)
-        .status()
-        .unwrap();
-    assert!(status.success());
 }

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use pmd::base::{Pid, Signal};
@@ -298,8 +299,18 @@ impl Ran {
     }
 }
 
+/// Waits for the end of a command; one that never ends is killed.
 pub fn finish(child: Child) -> Ran {
+    let pid = i32::try_from(child.id()).unwrap();
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        if is_done.recv_timeout(2 * PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            send(pid, 9);
+        }
+    });
     let output = child.wait_with_output().unwrap();
+    drop(done);
+    watch.join().unwrap();
     Ran {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -352,8 +363,9 @@ impl Following {
     #[track_caller]
     pub fn until(&mut self, text: &str) -> String {
         let mut seen = vec![];
+        let end = Instant::now() + PATIENCE;
         loop {
-            match self.out.recv_timeout(PATIENCE) {
+            match self.out.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(line) => seen.push(line),
                 Err(_) => panic!("never came: {text:?}; but {seen:?}"),
@@ -386,12 +398,6 @@ impl Drop for Following {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Writes and never minds whether it is read.
-pub fn write_all(to: &mut impl std::io::Write, bytes: &[u8]) {
-    let _ = to.write_all(bytes);
-    let _ = to.flush();
 }
 
 /// Whether this is run as root; some tests are about nothing else.

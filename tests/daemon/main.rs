@@ -7,7 +7,9 @@
 mod control;
 mod errors;
 mod harness;
+mod hostile_clients;
 mod life;
 mod logs;
+mod run;
 mod state;
 mod trees;
