@@ -495,7 +495,6 @@ impl Parsed {
     }
 
     fn values(&self, long: &str) -> impl DoubleEndedIterator<Item = &Value> {
-        debug_assert!(self.option(long).is_some(), "{} has no --{long}", self.command.name);
         let long = self.option(long).map(|option| option.long);
         self.given
             .iter()

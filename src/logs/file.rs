@@ -333,7 +333,13 @@ fn open_existing_directory(path: &Path) -> io::Result<File> {
         }
     }
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(MODE).open(path)
+    let file = options.read(true).write(true).create(true).truncate(false).mode(MODE).open(path)?;
+    let metadata = file.metadata()?;
+    // The daemon's umask took the group's right to read away.
+    if metadata.len() == 0 && metadata.mode() & 0o777 == 0o600 {
+        file.set_permissions(Permissions::from_mode(MODE))?;
+    }
+    Ok(file)
 }
 
 /// When a file was last written, in milliseconds since the epoch.

@@ -166,37 +166,6 @@ fn an_unknown_user_is_told_so() {
 }
 
 #[test]
-fn descriptors_that_run_out_are_told_and_harm_nobody_else() {
-    let mut home = Home::without_daemon();
-    let mut shell = std::process::Command::new("sh");
-    let real = home.daemon_command();
-    shell.args(["-c", "ulimit -n 64; exec \"$0\" daemon --foreground"]).arg(real.get_program());
-    for (name, value) in real.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    shell.current_dir(&home.dir).stdout(std::process::Stdio::null());
-    shell.stderr(std::fs::File::create(home.path("daemon.err")).unwrap());
-    home.boot_with(shell);
-    home.script("app.sh", "echo up; exec sleep 1000");
-    home.ok(&["start", "app.sh", "-n", "first", "--no-wait"]);
-    let ran = home.pmd(&["start", "app.sh", "-n", "many", "-i", "40"]);
-    assert_ne!(ran.code, 0, "{ran:?}");
-    // Said once for all that failed.
-    let told = ran.err.lines().collect::<Vec<_>>();
-    assert_eq!(told.len(), 2, "{ran:?}");
-    assert!(told[0].starts_with("pmd: error: out of file descriptors (6"), "{ran:?}");
-    assert!(told[0].ends_with(" of 64)"), "{ran:?}");
-    assert_eq!(told[1], "  try:  LimitNOFILE in the unit");
-    assert_eq!(home.entry("first")["status"], "online");
-    home.ok(&["delete", "many"]);
-    home.ok(&["restart", "first", "--no-wait"]);
-    assert!(home.is_daemon_up());
-}
-
-#[test]
 fn a_socket_path_that_is_too_long_is_told() {
     let home = Home::without_daemon();
     let long = home.path(&"d".repeat(120));
