@@ -184,6 +184,10 @@ impl Laws {
                 assert_eq!(self.told.get(&id), from.as_ref(), "P10: {id} to {to:?}");
                 assert_ne!(Some(*to), *from, "P10: {id}");
                 self.told.insert(id, *to);
+                if matches!(to, Status::Errored | Status::Stopped) {
+                    // From here only somebody who asks brings it back, and that begins anew.
+                    self.pauses.remove(&id);
+                }
             }
             NoticeKind::Crashed { uptime, restart_in: Some(after), .. } => {
                 // It may have been the next to be deleted.
