@@ -16,7 +16,7 @@
 
 use std::ffi::{CStr, c_char, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -100,6 +100,7 @@ pub struct Spawner {
     fds: Vec<child::Move>,
     not_default: NotDefault,
     has_close_range: bool,
+    low: Low,
     /// Whether this process is to be dumpable.
     dumpable: bool,
 }
@@ -122,6 +123,7 @@ impl Spawner {
             fds: vec![],
             not_default: NotDefault::new(),
             has_close_range: child::has_close_range(),
+            low: Low::reserve(),
             dumpable: *DUMPABLE.get_or_init(dumpable),
         })
     }
@@ -145,6 +147,11 @@ impl Spawner {
                 source: source.as_raw_fd(),
             }),
         );
+        let shared_below = if self.has_close_range && spec.cgroup_procs.is_none() {
+            self.low.lend(&mut self.fds)
+        } else {
+            None
+        };
         let mut job = child::Job {
             program: spec.program.as_ptr(),
             argv: self.argv.as_ptr(),
@@ -159,6 +166,7 @@ impl Spawner {
                 .max()
                 .unwrap_or(0),
             fd_highest: if self.has_close_range { None } else { Some(fds::highest_open()) },
+            shared_below,
             spec,
             not_default: self.not_default.get(),
             parent: std::process::id(),
@@ -166,6 +174,9 @@ impl Spawner {
         };
         // A change of user makes the shared memory, so also this process, non-dumpable.
         let result = self.clone_child(&mut job);
+        if shared_below.is_some() {
+            self.low.take_back(job.fd_count);
+        }
         if spec.credentials.is_some() && self.dumpable {
             set_dumpable();
         }
@@ -185,7 +196,8 @@ impl Spawner {
 
     fn clone_child(&mut self, job: &mut child::Job<'_>) -> io::Result<(Pid, Option<OwnedFd>)> {
         let mut pidfd: libc::c_int = -1;
-        let base = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let files = if job.shared_below.is_some() { libc::CLONE_FILES } else { 0 };
+        let base = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | files;
         let _blocked = Blocked::all();
         let mut clone = |flags| {
             // SAFETY: `child::run` gets a pointer to `job`, which outlives the child's use of it
@@ -212,6 +224,69 @@ impl Spawner {
         let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
         Ok((pid, pidfd))
     }
+}
+
+/// Low descriptor numbers kept for children to come.
+///
+/// A child gets a copy of its parent's table of descriptors, which takes long when that has
+/// thousands. So where there are many, the child shares the table and makes a copy of its lowest
+/// part alone; what it needs is put there before.
+#[derive(Debug, Default)]
+struct Low {
+    /// The null device under numbers of ours, ascending; empty: there was none to be had.
+    slots: Vec<OwnedFd>,
+}
+
+/// So many descriptors a child may be given this way.
+const LOW_SLOTS: usize = 8;
+/// Below this number a copy of the whole table costs next to nothing.
+const FEW: RawFd = 128;
+
+impl Low {
+    fn reserve() -> Self {
+        let slots: io::Result<Vec<OwnedFd>> = (0..LOW_SLOTS).map(|_| fds::null_device()).collect();
+        let slots = slots.unwrap_or_default();
+        if slots.iter().all(|slot| slot.as_raw_fd() < FEW) {
+            Self { slots }
+        } else {
+            Self::default()
+        }
+    }
+
+    /// Puts what the child needs into the slots, and says below which number all of it is. `None`:
+    /// it is not worth it, or cannot be done; nothing has changed then.
+    fn lend(&self, moves: &mut [child::Move]) -> Option<RawFd> {
+        let worth = moves.iter().any(|entry| entry.source >= FEW);
+        let fits = moves.len() < self.slots.len() && moves.iter().all(|entry| entry.target < FEW);
+        if !worth || !fits {
+            return None;
+        }
+        for (entry, slot) in moves.iter().zip(&self.slots) {
+            if put(entry.source, slot.as_raw_fd()).is_err() {
+                self.take_back(moves.len());
+                return None;
+            }
+        }
+        for (entry, slot) in moves.iter_mut().zip(&self.slots) {
+            entry.source = slot.as_raw_fd();
+        }
+        self.slots.last().map(|slot| slot.as_raw_fd() + 1)
+    }
+
+    /// The slots hold nothing of the child's any more. The last one never does: it is what the
+    /// others are filled with.
+    fn take_back(&self, count: usize) {
+        let Some((spare, lent)) = self.slots.split_last() else { return };
+        for slot in lent.iter().take(count) {
+            let _ = put(spare.as_raw_fd(), slot.as_raw_fd());
+        }
+    }
+}
+
+/// Makes the descriptor `number` mean what `source` means; close-on-exec.
+fn put(source: RawFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: both are descriptors of ours; what `number` meant before is given up by its owner.
+    cvt(unsafe { libc::dup3(source, number, libc::O_CLOEXEC) }).map(drop)
 }
 
 /// Starts a program that outlives this one: in a session of its own, in `/`, with the null device

@@ -208,6 +208,34 @@ fn old_kernels_without_close_range_close_one_by_one() {
     assert_eq!(text, "0\n1\n7\n");
 }
 
+/// The way of a parent with thousands of descriptors: the child shares the table at first.
+#[test]
+fn a_child_of_a_parent_with_many_descriptors_gets_its_own_and_no_others() {
+    let (output, theirs) = fds::pipe().unwrap();
+    // SAFETY: makes a copy of a descriptor that is open.
+    let high = cvt(unsafe { libc::fcntl(theirs.as_raw_fd(), libc::F_DUPFD, 600) }).unwrap();
+    // SAFETY: the kernel has just made this descriptor for us.
+    let high = unsafe { OwnedFd::from_raw_fd(high) };
+    drop(theirs);
+    let (args, env) = (strings(&["ls", "/proc/self/fd"]), CArgs::new());
+    let streams = [(1, high.as_fd()), (2, high.as_fd()), (7, high.as_fd())];
+    let spec = Spawn { fds: &streams, ..Spawn::new(c"/bin/ls", &args, &env, c"/") };
+    let mut spawner = Spawner::new().unwrap();
+    let mut moves = [child::Move { target: 1, source: high.as_raw_fd() }];
+    assert!(!spawner.low.slots.is_empty(), "no low number was free");
+    assert!(spawner.low.lend(&mut moves).is_some());
+    spawner.low.take_back(1);
+    let child = spawner.spawn(&spec).unwrap();
+    let failed = Spawn { program: c"/nonexistent", ..spec };
+    assert_eq!(spawner.spawn(&failed).unwrap_err().stage, Stage::Exec);
+    // Nothing but ours and the child's holds the pipe: it ends with them.
+    drop(high);
+    let mut text = String::new();
+    io::Read::read_to_string(&mut File::from(output), &mut text).unwrap();
+    assert_eq!(wait::wait_for(child.pid).unwrap(), ExitStatus::Code(0));
+    assert_eq!(text, "0\n1\n2\n7\n");
+}
+
 /// Three files with a letter each, on numbers that are turned around among themselves.
 #[test]
 fn descriptors_that_trade_places_arrive_where_they_should() {
