@@ -46,8 +46,12 @@ pub fn pump(
                 engine.show_written(head, file, from, now);
                 engine.settle(file);
                 moved += count;
-                // Less than asked for: the pipe ran empty, or the disk full.
-                drained = count < wanted && sys::fds::waiting(pipe).is_ok_and(|left| left == 0);
+                // Less than asked for: the pipe ran empty, or the disk full. What came meanwhile
+                // waits for the next time: a writer is not to be chased line by line.
+                if count < wanted {
+                    drained = sys::fds::waiting(pipe).is_ok_and(|left| left == 0);
+                    break;
+                }
             }
             Err(error) => engine.failed(head, file, 0, &error, now),
         }

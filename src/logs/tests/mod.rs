@@ -128,8 +128,17 @@ impl World {
         File::from(pipe).write_all(bytes).unwrap();
     }
 
+    /// As often as there is something and nothing to wait for: a move that falls short, because the
+    /// disk is full perhaps, is the last of its pump.
     pub fn pump(&mut self, id: StreamId) -> Pumped {
-        self.pump_some(id, usize::MAX)
+        let mut moved = 0;
+        loop {
+            let pumped = self.pump_some(id, usize::MAX);
+            moved += pumped.moved;
+            if pumped.drained || pumped.retry.is_some() || pumped.moved == 0 {
+                return Pumped { moved, ..pumped };
+            }
+        }
     }
 
     pub fn pump_some(&mut self, id: StreamId, budget: usize) -> Pumped {
