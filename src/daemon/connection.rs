@@ -9,8 +9,8 @@ use mio::net::{UnixListener, UnixStream};
 use serde_json::json;
 
 use crate::base::{Now, Time};
-use crate::daemon::Daemon;
 use crate::daemon::key::{ConnId, Key};
+use crate::daemon::{Daemon, TRIM_AFTER};
 use crate::proto::buffer::Class;
 use crate::proto::control::{Control, Hello};
 use crate::proto::messages::error::{Code, ErrorReply};
@@ -363,6 +363,7 @@ impl Daemon {
 
     /// Answers one request of a client, if the client is still there.
     pub(super) fn reply(&mut self, id: ConnId, tag: u64, answer: &Answer) {
+        self.trim_at = Some(self.now.mono.after(TRIM_AFTER));
         let Some(client) = self.connections.clients.get_mut(&id) else { return };
         let control = &mut client.control;
         let sent = control.session.reply(tag, answer, self.now.wall, &self.ids, &mut control.out);

@@ -10,7 +10,7 @@ use crate::config::resolve::{self, Dialect, Origin};
 use crate::config::suggest;
 use crate::daemon::key::ConnId;
 use crate::daemon::log_requests::LogWork;
-use crate::daemon::{Daemon, Ending, TRIM_AFTER, answers};
+use crate::daemon::{Daemon, Ending, answers};
 use crate::proto::buffer::Class;
 use crate::proto::control::{Hello, PROTOCOL, hello_data};
 use crate::proto::messages::error::{Code, ErrorReply};
@@ -67,7 +67,6 @@ pub enum Pending {
 impl Daemon {
     /// Begins to answer one request of a client.
     pub(super) fn ask(&mut self, client: ConnId, tag: u64, ask: Ask) {
-        self.trim_at = Some(self.now.mono.after(TRIM_AFTER));
         let answer = match ask {
             Ask::Ping => Some(data("pong", &json!({}))),
             Ask::Protocol(version) => Some(self.hello(client, version)),
