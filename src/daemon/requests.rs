@@ -15,7 +15,7 @@ use crate::proto::buffer::Class;
 use crate::proto::control::{Hello, PROTOCOL, hello_data};
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::request::{Ask, Command, EnvWish, Verb};
-use crate::proto::messages::session::Answer;
+use crate::proto::messages::session::{Answer, Subscription};
 use crate::supervisor::spec::{AppSpec, Environment};
 use crate::supervisor::vocabulary::{
     Action, EnvChange, Existing, Input, Options, Patience, Request, Target, Until,
@@ -70,8 +70,8 @@ impl Daemon {
         let answer = match ask {
             Ask::Ping => Some(data("pong", &json!({}))),
             Ask::Protocol(version) => Some(self.hello(client, version)),
-            Ask::Subscribe { events, processes, backlog } => {
-                self.subscribe(client, tag, &events, processes.as_deref(), backlog);
+            Ask::Subscribe { events, wish, backlog } => {
+                self.subscribe(client, tag, &events, &wish, backlog);
                 None
             }
             Ask::Unsubscribe { events } => {
@@ -130,18 +130,18 @@ impl Daemon {
         client: ConnId,
         tag: u64,
         events: &[String],
-        processes: Option<&[Target]>,
+        wish: &Subscription,
         backlog: usize,
     ) {
         let has_lines = |event: &String| matches!(event.as_str(), "log_message" | "all" | "*");
         // Before the client is a subscriber: what is still in the pipes is moved for the backlog,
         // and would come twice.
         let lines = match backlog > 0 && events.iter().any(has_lines) {
-            true => self.backlog(processes, backlog),
+            true => self.backlog(wish.processes.as_deref(), backlog),
             false => Vec::new(),
         };
         let Some(found) = self.connections.get_mut(client) else { return };
-        let answer = found.control.session.subscribe(events, processes);
+        let answer = found.control.session.subscribe(events, wish);
         let subscriptions = found.control.session.subscriptions().clone();
         let fine = matches!(answer, Answer::Data(..));
         self.reply(client, tag, &answer);

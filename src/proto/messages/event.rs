@@ -14,7 +14,20 @@ use crate::proto::messages::stamp::{MessageIds, timestamp};
 use crate::supervisor::vocabulary::{ErroredReason, NoticeKind, RestartReason, Target};
 
 /// Events a client may subscribe to in this version.
-pub const EVENTS: [&str; 3] = ["process_status", "process_event", "log_message"];
+pub const EVENTS: [&str; 6] = [
+    "process_status",
+    "process_metrics",
+    "system_metrics",
+    "health_update",
+    "process_event",
+    "log_message",
+];
+
+/// Whether `event` comes at an interval, not when something happens.
+#[must_use]
+pub fn is_periodic(event: &str) -> bool {
+    matches!(event, "process_metrics" | "system_metrics")
+}
 
 /// A process as events name it.
 #[derive(Clone, Debug)]
@@ -47,7 +60,8 @@ impl Subject {
 pub struct Publication {
     /// One of [`EVENTS`].
     pub event: &'static str,
-    pub subject: Subject,
+    /// The process it is about; `None`: sent to clients that the sender chooses.
+    pub subject: Option<Subject>,
     pub at: WallTime,
     /// The `data` object as JSON text.
     pub data: String,
@@ -57,7 +71,14 @@ pub struct Publication {
 impl Publication {
     #[must_use]
     pub fn new(event: &'static str, subject: Subject, at: WallTime, data: String) -> Self {
-        Self { event, subject, at, data, line: OnceCell::new() }
+        Self { event, subject: Some(subject), at, data, line: OnceCell::new() }
+    }
+
+    /// A message that comes at an interval. Its receivers are chosen by who sends it: those whose
+    /// interval is over and whose filters are equal.
+    #[must_use]
+    pub fn periodic(event: &'static str, at: WallTime, data: String) -> Self {
+        Self { event, subject: None, at, data, line: OnceCell::new() }
     }
 
     /// The whole message as one line.

@@ -1,11 +1,13 @@
 //! What a client asks: one JSON object to one [`Ask`].
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::base::{Signal, Stream, WallTime};
 use crate::proto::messages::error::{Code, ErrorReply};
+use crate::proto::messages::session::Subscription;
 use crate::proto::messages::stamp::parse_timestamp;
 use crate::supervisor::vocabulary::{Patience, Scale, Target, Until};
 
@@ -20,6 +22,11 @@ pub const MAX_TARGETS: usize = 4096;
 pub const MAX_EVENTS: usize = 32;
 /// Lines that `get_logs` and `backlog` give of each process.
 pub const MAX_LINES: usize = 10_000;
+/// Between two messages that come at an interval.
+pub const INTERVALS: RangeInclusive<Duration> =
+    Duration::from_millis(250)..=Duration::from_secs(3600);
+/// What a client that names no interval gets.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 /// Depth of nesting.
 pub const MAX_DEPTH: usize = 64;
 
@@ -40,7 +47,7 @@ pub enum Ask {
     Protocol(u64),
     Subscribe {
         events: Vec<String>,
-        processes: Option<Vec<Target>>,
+        wish: Subscription,
         backlog: usize,
     },
     Unsubscribe {
@@ -229,7 +236,8 @@ fn ask(kind: &str, mut data: Fields) -> Result<Ask, ErrorReply> {
                 return Err(ErrorReply::argument("events", "'events' needs 1 to 32 names"));
             }
             let processes = data.targets("processes")?.filter(|targets| !targets.is_empty());
-            Ask::Subscribe { events, processes, backlog: data.lines("backlog")?.unwrap_or(0) }
+            let wish = Subscription { processes, interval: data.interval("interval")? };
+            Ask::Subscribe { events, wish, backlog: data.lines("backlog")?.unwrap_or(0) }
         }
         "unsubscribe" => {
             Ask::Unsubscribe { events: data.strings("events")?.filter(|events| !events.is_empty()) }
@@ -391,6 +399,17 @@ impl Fields {
 
     fn millis(&mut self, name: &str) -> Result<Option<Duration>, ErrorReply> {
         Ok(self.number(name)?.map(Duration::from_millis))
+    }
+
+    /// Milliseconds between two messages, brought into [`INTERVALS`].
+    fn interval(&mut self, name: &str) -> Result<Duration, ErrorReply> {
+        let Some(value) = self.take(name) else { return Ok(DEFAULT_INTERVAL) };
+        let millis = value.as_f64().filter(|&millis| millis > 0.0).ok_or_else(|| {
+            ErrorReply::argument(name, format!("'{name}' must be a number of milliseconds above 0"))
+        })?;
+        let (least, most) = (INTERVALS.start(), INTERVALS.end());
+        let interval = Duration::try_from_secs_f64(millis / 1000.0).unwrap_or(*most);
+        Ok(interval.clamp(*least, *most))
     }
 
     fn time(&mut self, name: &str) -> Result<Option<WallTime>, ErrorReply> {
@@ -599,6 +618,31 @@ mod tests {
                 Ok(Ask::Command(command)) => assert_eq!(command.targets, targets, "{text}"),
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn an_interval_is_brought_into_its_range_and_must_be_a_number() {
+        let interval = |text: &str| {
+            let message = format!(
+                r#"{{"type":"subscribe","data":{{"events":["system_metrics"],"interval":{text}}}}}"#
+            );
+            let Ask::Subscribe { wish, .. } = ask_of(&message)? else { panic!("{message}") };
+            Ok(wish.interval.as_millis())
+        };
+        for (text, effective) in [
+            ("null", 1000),
+            ("10", 250),
+            ("0.5", 250),
+            ("333", 333),
+            ("2000.5", 2000),
+            ("3600001", 3_600_000),
+            ("1e300", 3_600_000),
+        ] {
+            assert_eq!(interval(text), Ok(effective), "{text}");
+        }
+        for text in ["0", "-5", "\"500\"", "true", "[500]"] {
+            assert_eq!(interval(text), Err(Code::InvalidArgument), "{text}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! answers and publications and puts frames into the client's [`Outbox`].
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -11,7 +12,7 @@ use crate::base::WallTime;
 use crate::config::json::object;
 use crate::proto::buffer::{Class, Outbox};
 use crate::proto::messages::error::{Code, ErrorReply};
-use crate::proto::messages::event::{EVENTS, Publication, envelope};
+use crate::proto::messages::event::{EVENTS, Publication, envelope, is_periodic, millis};
 use crate::proto::messages::request::{self, Ask, RequestId};
 use crate::proto::messages::stamp::{MessageIds, timestamp};
 use crate::supervisor::vocabulary::Target;
@@ -40,9 +41,18 @@ pub enum Answer {
     Error(ErrorReply),
 }
 
+/// What a client wants to hear of one event.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Subscription {
+    /// `None`: every process.
+    pub processes: Option<Vec<Target>>,
+    /// How often; means something to events that come at an interval.
+    pub interval: Duration,
+}
+
 /// What a client subscribed to.
 #[derive(Clone, Debug, Default)]
-pub struct Subscriptions(BTreeMap<&'static str, Option<Vec<Target>>>);
+pub struct Subscriptions(BTreeMap<&'static str, Subscription>);
 
 impl Subscriptions {
     /// Whether this client wants to hear `event` at all.
@@ -51,10 +61,16 @@ impl Subscriptions {
         self.0.contains_key(event)
     }
 
+    /// `None`: not subscribed.
+    #[must_use]
+    pub fn get(&self, event: &str) -> Option<&Subscription> {
+        self.0.get(event)
+    }
+
     /// The filter for `event`: outer `None`: not subscribed; inner `None`: every process.
     #[must_use]
     pub fn filter(&self, event: &str) -> Option<Option<&[Target]>> {
-        self.0.get(event).map(Option::as_deref)
+        self.0.get(event).map(|subscription| subscription.processes.as_deref())
     }
 }
 
@@ -150,7 +166,7 @@ impl Session {
     }
 
     /// Replaces the entries of the named events; the answer tells the whole state.
-    pub fn subscribe(&mut self, events: &[String], processes: Option<&[Target]>) -> Answer {
+    pub fn subscribe(&mut self, events: &[String], wish: &Subscription) -> Answer {
         let every = events.iter().any(|event| event == "all" || event == "*");
         let known = |name: &'static str| every || events.iter().any(|event| event == name);
         let unknown: Vec<_> = events
@@ -165,7 +181,7 @@ impl Session {
             );
         }
         for event in EVENTS.into_iter().filter(|&event| known(event)) {
-            self.subscriptions.0.insert(event, processes.map(<[Target]>::to_vec));
+            self.subscriptions.0.insert(event, wish.clone());
         }
         self.subscription_state(unknown)
     }
@@ -181,26 +197,32 @@ impl Session {
     }
 
     fn subscription_state(&self, unknown: Vec<String>) -> Answer {
-        let events = object(self.subscriptions.0.iter().map(|(event, filter)| {
-            let names = filter
+        let events = object(self.subscriptions.0.iter().map(|(&event, subscription)| {
+            let names = subscription
+                .processes
                 .as_ref()
                 .map(|targets| targets.iter().map(ToString::to_string).collect::<Vec<_>>());
-            (*event, json!({"processes": names, "interval": null}))
+            let interval = is_periodic(event).then(|| millis(subscription.interval));
+            (event, json!({"processes": names, "interval": interval}))
         }));
         let data = json!({"events": events, "unknown_events": unknown, "warnings": []});
         Answer::Data("subscription", data.to_string())
     }
 
-    /// Passes on news if this client asked for it. News that does not fit is dropped and counted;
-    /// the gap is reported as `lagged` before the next event that fits.
+    /// Passes on news about a process if this client asked for it.
     pub fn publish(&mut self, news: &Publication, ids: &MessageIds, out: &mut Outbox) {
-        let wanted = self
-            .subscriptions
-            .filter(news.event)
-            .is_some_and(|filter| news.subject.is_wanted(filter));
-        if !wanted {
-            return;
+        let wanted = match (&news.subject, self.subscriptions.filter(news.event)) {
+            (Some(subject), Some(filter)) => subject.is_wanted(filter),
+            (None, _) | (_, None) => false,
+        };
+        if wanted {
+            self.offer(news, ids, out);
         }
+    }
+
+    /// Passes on news that this client is known to want. What does not fit is dropped and counted;
+    /// the gap is reported as `lagged` before the next event that fits.
+    pub fn offer(&mut self, news: &Publication, ids: &MessageIds, out: &mut Outbox) {
         self.catch_up(news.at, ids, out);
         if self.lagging.is_some() || out.push(news.line(ids), Class::Event).is_err() {
             let lag = self
@@ -252,4 +274,34 @@ fn send(
         Answer::Error(error) => envelope("error", &json!(error).to_string(), at, reply_to, ids),
     };
     out.push(frame, Class::Reply).map_err(|_| Hangup::TooSlow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_subscription_is_replaced_alone_and_tells_its_interval_where_it_has_one() {
+        let mut session = Session::default();
+        let mut subscribe = |events: &[&str], millis: u64| {
+            let events: Vec<String> = events.iter().map(|&event| event.to_owned()).collect();
+            let processes = Some(vec![Target::parse("api:1")]);
+            let wish = Subscription { processes, interval: Duration::from_millis(millis) };
+            match session.subscribe(&events, &wish) {
+                Answer::Data(_, data) => serde_json::from_str::<serde_json::Value>(&data).unwrap(),
+                Answer::Error(error) => json!(error),
+            }
+        };
+        let first = subscribe(&["system_metrics", "process_status", "nonsense"], 500);
+        assert_eq!(first["unknown_events"], json!(["nonsense"]));
+        let second = subscribe(&["process_metrics", "system_metrics"], 2000);
+        let processes = json!(["api:1"]);
+        assert_eq!(
+            second["events"],
+            json!({"process_metrics": {"processes": processes, "interval": 2000},
+                   "process_status": {"processes": processes, "interval": null},
+                   "system_metrics": {"processes": processes, "interval": 2000}})
+        );
+        assert_eq!(subscribe(&["nonsense"], 500)["code"], "UNKNOWN_EVENT");
+    }
 }
