@@ -16,6 +16,7 @@ use crate::config::paths::Paths;
 use crate::config::resolve::{self, Dialect, Origin};
 use crate::config::settings::{LogLevel, Settings, StateMode};
 use crate::config::{base_environment, strip_shell_noise};
+use crate::daemon::accept::Door;
 use crate::daemon::adopt::Remains;
 use crate::daemon::children::Children;
 use crate::daemon::connection::Connections;
@@ -30,6 +31,7 @@ use crate::daemon::notify::NotifySocket;
 use crate::daemon::output::Busy;
 use crate::daemon::requests::Pending;
 use crate::daemon::saving::Saving;
+use crate::daemon::socket::Acceptor;
 use crate::daemon::sweep::Sweeps;
 use crate::daemon::{Daemon, Ending, TRIM_AFTER, adopt, options, state};
 use crate::logs::{LogSettings, Logs};
@@ -261,18 +263,14 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         }
         None => None,
     };
-    let listener = match parts.listener {
-        Some(mut listener) => {
-            let slot = reactor
-                .add(&mut listener, Interest::READABLE, Key::Listener)
-                .map_err(fatal("cannot watch the control socket"))?;
-            reactor.want(slot, Readiness::READ);
-            Some((listener, slot))
-        }
-        None => None,
-    };
     let half = usize::try_from(limits::nofile() / 2).unwrap_or(usize::MAX);
     let most = parts.settings.max_connections.min(half.max(8));
+    let mut connections = Connections::new(most, parts.group);
+    if let Some(listener) = parts.listener {
+        connections
+            .listen(&mut reactor, Acceptor::Unix(listener), Door::Control)
+            .map_err(fatal("cannot watch the control socket"))?;
+    }
     let log_settings = LogSettings {
         stage_dir: parts.paths.runtime.join("stage"),
         total: parts.settings.log.total,
@@ -302,7 +300,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         news: News::default(),
         notify,
         waker,
-        connections: Connections::new(listener, most, parts.group),
+        connections,
         pending: BTreeMap::new(),
         next_reply: 0,
         ids: MessageIds::new(format!("{:08x}", process::random() >> 32)),

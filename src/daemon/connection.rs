@@ -1,396 +1,502 @@
-//! Clients of the control socket: accepting, reading, writing, limits.
+//! Connections of every kind: reading, writing, deadlines, ends.
+//!
+//! A connection is a socket, an outbox and a protocol. The protocol owns what was received and is
+//! not yet understood; everything else is the same for all. What happened to a connection in a turn
+//! is noted ([`Connections::touch`]) and made good at its end: one vectored write, then what the
+//! loop is to wait for. A connection to which nothing happened costs nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::time::Duration;
 
-use mio::net::{UnixListener, UnixStream};
-use serde_json::json;
-
-use crate::base::{Now, Time};
-use crate::daemon::key::{ConnId, Key};
+use crate::base::{Now, Pid, Time};
+use crate::daemon::accept::Listening;
+use crate::daemon::key::{ConnId, Key, ListenerId};
+use crate::daemon::socket::{Peer, Socket};
 use crate::daemon::{Daemon, TRIM_AFTER};
-use crate::proto::buffer::Class;
-use crate::proto::control::{Control, Hello};
-use crate::proto::messages::error::{Code, ErrorReply};
-use crate::proto::messages::event::{Publication, envelope};
-use crate::proto::messages::session::{Answer, Hangup};
+use crate::proto::buffer::{Class, Frame, Outbox};
+use crate::proto::messages::event::Publication;
+use crate::proto::messages::session::{Answer, Session};
 use crate::proto::messages::stamp::MessageIds;
-use crate::reactor::{Interest, Reactor, Readiness, Ready, Slot};
+use crate::proto::protocol::{Context, Conversation, Demand, Hangup, Protocol};
+use crate::reactor::{Reactor, Readiness, Ready, Slot};
 use crate::supervisor::vocabulary::Target;
-use crate::sys::peer::{self, PeerCredentials};
-use crate::sys::{fds, process};
 
 /// Bytes read of one connection in one turn.
 const READ_BUDGET: usize = 16 * 1024;
-/// Connections accepted in one turn.
-const ACCEPTS_PER_TURN: usize = 64;
 /// A client that takes nothing of what waits for it is closed after this long.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Connections of one uid other than root and the daemon's own.
-const MAX_FOREIGN: usize = 64;
-/// Connections kept free for the daemon's own user and root.
-const RESERVED: usize = 16;
-/// How long accepting pauses when there is no descriptor to be had.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection that is closed may go on to send what nobody reads.
+const LINGER: Duration = Duration::from_secs(1);
 
-/// One client.
+/// One peer.
 #[derive(Debug)]
 pub struct Connection {
-    stream: UnixStream,
+    socket: Socket,
     slot: Slot,
-    peer: PeerCredentials,
-    pub owner: bool,
-    pub control: Control,
+    pub peer: Peer,
+    pub protocol: Protocol,
+    out: Outbox,
+    phase: Phase,
+    /// The peer sends nothing more.
+    input_ended: bool,
+    /// The peer takes no more at the moment.
+    blocked: bool,
     /// Since when nothing of what waits was taken.
     stuck_since: Option<Time>,
-    /// Close when everything is sent.
-    closing: bool,
-    wants_write: bool,
+    /// What the reactor was told to look for.
+    wanted: Readiness,
+    /// The entry in `Connections::alarms`.
+    alarm: Option<Time>,
+    touched: bool,
 }
 
-/// All clients and the socket they come from.
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Open,
+    /// To be closed when everything is sent.
+    Closing,
+    /// Everything is sent and said to be the end; what still comes is thrown away.
+    Lingering {
+        until: Time,
+    },
+    /// To be closed at once.
+    Lost,
+}
+
+/// All connections and the sockets they come from.
 #[derive(Debug)]
 pub struct Connections {
-    listener: Option<(UnixListener, Slot)>,
-    clients: BTreeMap<ConnId, Connection>,
-    next: u64,
-    limit: usize,
-    /// The socket's mode lets a group in.
-    group_may_enter: bool,
+    pub(super) listeners: BTreeMap<ListenerId, Listening>,
+    pub(super) clients: BTreeMap<ConnId, Connection>,
+    pub(super) next: u64,
+    pub(super) limit: usize,
+    /// The control socket's mode lets a group in.
+    pub(super) group_may_enter: bool,
     /// Given up for a moment to tell a client that there is no room.
-    spare: Option<File>,
+    pub(super) spare: Option<File>,
     /// Accepting goes on then.
-    paused_until: Option<Time>,
+    pub(super) paused_until: Option<Time>,
     buffer: Vec<u8>,
+    touched: Vec<ConnId>,
+    /// Those whose messages were not all understood in one go.
+    unread: BTreeSet<ConnId>,
+    /// When which is to be looked at, at the latest.
+    alarms: BTreeSet<(Time, ConnId)>,
 }
 
 impl Connections {
     /// `limit`: connections at a time.
     #[must_use]
-    pub fn new(
-        listener: Option<(UnixListener, Slot)>,
-        limit: usize,
-        group_may_enter: bool,
-    ) -> Self {
+    pub fn new(limit: usize, group_may_enter: bool) -> Self {
         Self {
-            listener,
+            listeners: BTreeMap::new(),
             clients: BTreeMap::new(),
             next: 0,
             limit,
             group_may_enter,
-            spare: spare(),
+            spare: super::accept::spare(),
             paused_until: None,
             buffer: vec![0; READ_BUDGET],
+            touched: Vec::new(),
+            unread: BTreeSet::new(),
+            alarms: BTreeSet::new(),
         }
     }
 
+    /// A connection somebody may still have something to do with.
     #[must_use]
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
         self.clients.get_mut(&id)
     }
 
+    /// What a client of the layer of messages subscribed to and is owed.
     #[must_use]
-    pub fn is_listening(&self) -> bool {
-        self.listener.is_some()
+    pub fn session(&mut self, id: ConnId) -> Option<&mut Session> {
+        self.clients.get_mut(&id)?.protocol.talk().session()
     }
 
     #[must_use]
     pub fn has_unread(&self) -> bool {
-        self.clients.values().any(|client| !client.closing && client.control.has_more())
+        !self.unread.is_empty()
     }
 
     #[must_use]
     pub fn all_sent(&self) -> bool {
-        self.clients.values().all(|client| client.control.out.is_empty())
+        self.clients.values().all(|client| client.out.is_empty())
     }
 
-    /// When a stuck client is given up, or accepting goes on.
+    /// When a connection is to be looked at, or accepting goes on.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        let stuck = self.clients.values().filter_map(|client| client.stuck_since).min();
-        [stuck.map(|since| since.after(PATIENCE)), self.paused_until].into_iter().flatten().min()
+        let alarm = self.alarms.first().map(|&(at, _)| at);
+        [alarm, self.paused_until].into_iter().flatten().min()
     }
 
     /// Whether anyone subscribed to `event`.
     #[must_use]
-    pub fn wants(&self, event: &str) -> bool {
-        self.clients.values().any(|client| client.control.session.subscriptions().has(event))
+    pub fn wants(&mut self, event: &str) -> bool {
+        self.sessions().any(|session| session.subscriptions().has(event))
     }
 
     /// The filters of all subscriptions to lines.
     #[must_use]
-    pub fn line_filters(&self) -> Vec<Option<Vec<Target>>> {
-        self.clients
-            .values()
-            .filter_map(|client| client.control.session.subscriptions().filter("log_message"))
+    pub fn line_filters(&mut self) -> Vec<Option<Vec<Target>>> {
+        self.sessions()
+            .filter_map(|session| session.subscriptions().filter("log_message"))
             .map(|filter| filter.map(<[Target]>::to_vec))
             .collect()
     }
 
-    /// Offers news to every client.
-    pub fn publish(&mut self, news: &Publication, ids: &MessageIds) {
-        for client in self.clients.values_mut().filter(|client| !client.closing) {
-            client.control.session.publish(news, ids, &mut client.control.out);
+    fn sessions(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.clients.values_mut().filter_map(|client| client.protocol.talk().session())
+    }
+
+    /// Offers news to everyone.
+    pub fn publish(&mut self, news: &Publication, now: Now, ids: &MessageIds) {
+        let mut demands = Vec::new();
+        for (&id, client) in &mut self.clients {
+            if client.phase != Phase::Open || client.input_ended {
+                continue;
+            }
+            let (talk, mut cx) = client.context(now, ids, &mut demands);
+            if let Err(hangup) = talk.publish(news, &mut cx) {
+                client.end(hangup);
+            } else if client.out.is_empty() || client.blocked {
+                continue;
+            }
+            if !std::mem::replace(&mut client.touched, true) {
+                self.touched.push(id);
+            }
+        }
+    }
+
+    /// Queues what a client is to have besides its replies; what does not fit is left out.
+    pub fn push(&mut self, id: ConnId, frame: Frame) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            let _ = client.out.push(frame, Class::Reply);
+            self.touch(id);
         }
     }
 
     /// Tells everyone that the daemon is going down.
     pub fn say_good_bye(&mut self, reason: &str, now: Now, ids: &MessageIds) {
-        let line =
-            envelope("shutdown", &json!({"reason": reason}).to_string(), now.wall, None, ids);
-        for client in self.clients.values_mut() {
-            let _ = client.control.out.push(line.clone(), Class::Reply);
-            client.closing = true;
-        }
-    }
-}
-
-fn spare() -> Option<File> {
-    fds::null_device().ok().map(File::from)
-}
-
-impl Daemon {
-    pub(super) fn accept(&mut self) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let Some((listener, slot)) = &self.connections.listener else { return };
-            match listener.accept() {
-                Ok((stream, _)) => self.welcome(stream),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.reactor.drained(*slot, Readiness::READ);
-                    return;
-                }
-                Err(error) if fds::is_out_of_descriptors(&error) => {
-                    if !self.turn_away() {
-                        return;
-                    }
-                }
-                // The client has gone again, or the kernel is short of memory.
-                Err(_) => return,
+        let mut demands = Vec::new();
+        for (&id, client) in &mut self.clients {
+            if client.phase == Phase::Open {
+                let (talk, mut cx) = client.context(now, ids, &mut demands);
+                talk.say_good_bye(reason, &mut cx);
+                client.phase = Phase::Closing;
+            }
+            if !std::mem::replace(&mut client.touched, true) {
+                self.touched.push(id);
             }
         }
     }
 
-    /// No descriptor is free: the spare one takes a client in, only to close it. Without a spare
-    /// accepting pauses.
-    fn turn_away(&mut self) -> bool {
-        self.connections.spare = None;
-        if let Some((listener, _)) = &self.connections.listener {
-            let _ = listener.accept();
-        }
-        self.connections.spare = spare();
-        if self.connections.spare.is_none() {
-            self.pause_accepting();
-        }
-        self.connections.spare.is_some()
-    }
-
-    fn pause_accepting(&mut self) {
-        if let Some((_, slot)) = &self.connections.listener {
-            self.reactor.want(*slot, Readiness::NONE);
-            self.connections.paused_until = Some(self.now.mono.after(PAUSE));
+    /// Something happened to a connection: it is looked at again before the turn ends.
+    pub(super) fn touch(&mut self, id: ConnId) {
+        if let Some(client) = self.clients.get_mut(&id)
+            && !std::mem::replace(&mut client.touched, true)
+        {
+            self.touched.push(id);
         }
     }
 
-    fn welcome(&mut self, mut stream: UnixStream) {
-        let Ok(peer) = peer::peer_credentials(&stream) else { return };
-        let own_uid = process::effective_uid();
-        let owner = peer.uid == own_uid || peer.uid == 0;
-        let connections = &mut self.connections;
-        let limit =
-            if owner { connections.limit } else { connections.limit.saturating_sub(RESERVED) };
-        let foreign = connections.clients.values().filter(|client| client.peer.uid == peer.uid);
-        if connections.clients.len() >= limit || (!owner && foreign.count() >= MAX_FOREIGN) {
-            return;
+    fn forget(&mut self, id: ConnId) -> Option<Connection> {
+        let client = self.clients.remove(&id)?;
+        self.unread.remove(&id);
+        if let Some(at) = client.alarm {
+            self.alarms.remove(&(at, id));
         }
-        let id = ConnId(connections.next);
-        connections.next += 1;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let Ok(slot) = self.reactor.add(&mut stream, interest, Key::Connection(id)) else { return };
-        self.reactor.want(slot, Readiness::READ);
-        let home = self.paths.state.to_string_lossy();
-        let hello = Hello { pid: process::own_pid().raw(), home: &home, owner };
-        let mut control = Control::greet(&hello, self.now.wall, &self.ids);
-        let may_enter = owner || self.connections.group_may_enter;
-        if !may_enter {
-            let error = ErrorReply::new(Code::ForbiddenUser, "this daemon serves another user");
-            let line = envelope("error", &json!(error).to_string(), self.now.wall, None, &self.ids);
-            let _ = control.out.push(line, Class::Reply);
-        }
-        self.connections.clients.insert(
-            id,
-            Connection {
-                stream,
-                slot,
-                peer,
-                owner,
-                control,
-                stuck_since: None,
-                closing: !may_enter,
-                wants_write: false,
-            },
-        );
+        Some(client)
     }
 
-    pub(super) fn on_connection(&mut self, id: ConnId, ready: Ready<Key>) {
-        let Some(client) = self.connections.clients.get_mut(&id) else { return };
-        if ready.readiness.contains(Readiness::WRITE) {
-            client.wants_write = false;
-            self.reactor.want(client.slot, Readiness::READ);
+    /// What the loop is to wait for on behalf of a connection.
+    fn arrange(&mut self, id: ConnId, reactor: &mut Reactor<Key>) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let wanted = client.interest();
+        if wanted != client.wanted {
+            client.wanted = wanted;
+            reactor.want(client.slot, wanted);
         }
-        if !ready.readiness.contains(Readiness::READ) {
-            return;
+        if client.phase == Phase::Open && client.protocol.view().has_more() {
+            self.unread.insert(id);
+        } else {
+            self.unread.remove(&id);
         }
-        if client.closing {
-            // Nothing of it is read any more, its end included: that must keep nobody awake.
-            self.reactor.drained(client.slot, Readiness::READ);
-            return;
-        }
-        if client.control.has_more() {
-            // Whole lines wait to be understood: until then no more is read, so that only a line
-            // that is too long can pass the limit of a line.
-            return;
-        }
-        let mut asks = Vec::new();
-        let end = match client.stream.read(&mut self.connections.buffer) {
-            Ok(0) => Some(None),
-            Ok(length) => {
-                let bytes = self.connections.buffer.get(..length).unwrap_or_default();
-                let understood = client.control.receive(bytes, self.now.wall, &self.ids, &mut asks);
-                understood.err().map(Some)
+        // An alarm that is too early only looks and sets the next.
+        let due = client.deadline();
+        if client.alarm.is_none_or(|set| due.is_none_or(|due| due < set)) && client.alarm != due {
+            if let Some(set) = client.alarm {
+                self.alarms.remove(&(set, id));
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.reactor.drained(client.slot, Readiness::READ);
-                None
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
-            Err(_) => Some(None),
-        };
-        for (tag, ask) in asks {
-            self.ask(id, tag, ask);
-        }
-        self.settle();
-        match end {
-            None => {}
-            Some(None) => self.hang_up(id),
-            Some(Some(hangup)) => self.end_connection(id, hangup),
-        }
-    }
-
-    /// The client broke a rule: it gets what is queued, then the end.
-    fn end_connection(&mut self, id: ConnId, hangup: Hangup) {
-        let Some(client) = self.connections.clients.get_mut(&id) else { return };
-        match hangup {
-            Hangup::Malformed(why) => {
-                client.closing = true;
-                self.own_log.info(format_args!(
-                    "client closed: {why} pid={} uid={}",
-                    client.peer.pid.map_or(0, crate::base::Pid::raw),
-                    client.peer.uid
-                ));
-            }
-            Hangup::TooSlow => self.hang_up(id),
-        }
-    }
-
-    /// Forgets a client. What it asked for goes on.
-    pub(super) fn hang_up(&mut self, id: ConnId) {
-        let Some(mut client) = self.connections.clients.remove(&id) else { return };
-        let _ = self.reactor.remove(client.slot, &mut client.stream);
-        if client.control.session.subscriptions().has("log_message") {
-            self.recount_watchers();
-        }
-        if self.connections.paused_until.take().is_some() {
-            self.resume_accepting();
-        }
-    }
-
-    fn resume_accepting(&mut self) {
-        self.connections.paused_until = None;
-        if self.connections.spare.is_none() {
-            self.connections.spare = spare();
-        }
-        if let Some((_, slot)) = &self.connections.listener {
-            self.reactor.want(*slot, Readiness::READ);
-        }
-    }
-
-    /// Understands more of what clients sent at once: a slice of each in every turn.
-    pub(super) fn understand_unread(&mut self) {
-        let mut asked = Vec::new();
-        let mut ended = Vec::new();
-        for (&id, client) in &mut self.connections.clients {
-            if client.closing || !client.control.has_more() {
-                continue;
-            }
-            let mut asks = Vec::new();
-            let understood = client.control.understand(self.now.wall, &self.ids, &mut asks);
-            asked.extend(asks.into_iter().map(|(tag, ask)| (id, tag, ask)));
-            if let Err(hangup) = understood {
-                ended.push((id, hangup));
-            }
-        }
-        for (id, tag, ask) in asked {
-            self.ask(id, tag, ask);
-        }
-        for (id, hangup) in ended {
-            self.end_connection(id, hangup);
-        }
-    }
-
-    /// Sends what waits, gives up who is stuck. The last thing in a turn: what is queued later
-    /// would lie there until something else happens.
-    pub(super) fn flush_connections(&mut self) {
-        if self.connections.paused_until.is_some_and(|until| until <= self.now.mono) {
-            self.resume_accepting();
-        }
-        let mut gone = Vec::new();
-        for (&id, client) in &mut self.connections.clients {
-            let mut stays = client.flush(&mut self.reactor, self.now.mono);
-            let control = &mut client.control;
-            if control.session.catch_up(self.now.wall, &self.ids, &mut control.out) {
-                stays &= client.flush(&mut self.reactor, self.now.mono);
-            }
-            if !stays {
-                gone.push(id);
-            }
-        }
-        for id in gone {
-            self.hang_up(id);
-        }
-    }
-
-    /// Answers one request of a client, if the client is still there.
-    pub(super) fn reply(&mut self, id: ConnId, tag: u64, answer: &Answer) {
-        self.trim_at = Some(self.now.mono.after(TRIM_AFTER));
-        let Some(client) = self.connections.clients.get_mut(&id) else { return };
-        let control = &mut client.control;
-        let sent = control.session.reply(tag, answer, self.now.wall, &self.ids, &mut control.out);
-        if sent.is_err() {
-            self.hang_up(id);
+            client.alarm = due;
+            self.alarms.extend(due.map(|due| (due, id)));
         }
     }
 }
 
 impl Connection {
-    /// Sends what the peer takes; false when the connection is over.
+    pub(super) fn new(
+        socket: Socket,
+        slot: Slot,
+        peer: Peer,
+        protocol: Protocol,
+        out: Outbox,
+    ) -> Self {
+        Self {
+            socket,
+            slot,
+            peer,
+            protocol,
+            out,
+            phase: Phase::Open,
+            input_ended: false,
+            blocked: false,
+            stuck_since: None,
+            wanted: Readiness::READ,
+            alarm: None,
+            touched: false,
+        }
+    }
+
+    /// The conversation and what it may touch.
+    fn context<'a>(
+        &'a mut self,
+        now: Now,
+        ids: &'a MessageIds,
+        demands: &'a mut Vec<(u64, Demand)>,
+    ) -> (&'a mut dyn Conversation, Context<'a>) {
+        (self.protocol.talk(), Context { now, ids, out: &mut self.out, demands })
+    }
+
+    /// Closes when everything is sent, or at once.
+    pub(super) fn end(&mut self, hangup: Hangup) {
+        self.phase = match (hangup, self.phase) {
+            (Hangup::TooSlow, _) => Phase::Lost,
+            (Hangup::Done | Hangup::Malformed(_), Phase::Open) => Phase::Closing,
+            (Hangup::Done | Hangup::Malformed(_), phase) => phase,
+        };
+    }
+
+    fn interest(&self) -> Readiness {
+        let reads = match self.phase {
+            Phase::Open => !self.input_ended && self.protocol.view().wants_input(),
+            Phase::Lingering { .. } => true,
+            Phase::Closing | Phase::Lost => false,
+        };
+        let read = if reads { Readiness::READ } else { Readiness::NONE };
+        if self.out.is_empty() { read } else { read | Readiness::WRITE }
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let stuck = self.stuck_since.map(|since| since.after(PATIENCE));
+        let own = match self.phase {
+            Phase::Open => self.protocol.view().next_deadline(),
+            Phase::Lingering { until } => Some(until),
+            Phase::Closing | Phase::Lost => None,
+        };
+        [stuck, own].into_iter().flatten().min()
+    }
+
+    /// Sends what the peer takes. False when the connection is over.
     fn flush(&mut self, reactor: &mut Reactor<Key>, now: Time) -> bool {
-        if self.control.out.is_empty() {
-            return !self.closing;
+        if !self.out.is_empty() && !self.blocked {
+            match self.out.send(&mut self.socket) {
+                Ok(_) => self.stuck_since = None,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    reactor.drained(self.slot, Readiness::WRITE);
+                }
+                Err(_) => return false,
+            }
+            self.blocked = !self.out.is_empty();
+            if self.blocked {
+                self.stuck_since.get_or_insert(now);
+            }
         }
-        if self.wants_write {
-            return self.stuck_since.is_none_or(|since| now < since.after(PATIENCE));
+        if !self.out.is_empty() {
+            return self.phase != Phase::Lost;
         }
-        let Ok(sent) = self.control.out.send(&mut self.stream) else { return false };
-        if self.control.out.is_empty() {
-            self.stuck_since = None;
-            return !self.closing;
+        match self.phase {
+            Phase::Open => !self.input_ended || self.protocol.view().owes(),
+            Phase::Closing if self.socket.must_linger() && !self.input_ended => {
+                self.socket.finish();
+                self.phase = Phase::Lingering { until: now.after(LINGER) };
+                true
+            }
+            Phase::Lingering { .. } => true,
+            Phase::Closing | Phase::Lost => false,
         }
-        self.stuck_since = if sent > 0 { Some(now) } else { self.stuck_since.or(Some(now)) };
-        self.wants_write = true;
-        reactor.drained(self.slot, Readiness::WRITE);
-        reactor.want(self.slot, Readiness::READ | Readiness::WRITE);
-        true
+    }
+
+    fn is_over(&self, now: Time) -> bool {
+        let stuck = self.stuck_since.is_some_and(|since| since.after(PATIENCE) <= now);
+        stuck || matches!(self.phase, Phase::Lingering { until } if until <= now)
+    }
+}
+
+impl Daemon {
+    pub(super) fn on_connection(&mut self, id: ConnId, ready: Ready<Key>) {
+        let Some(client) = self.connections.clients.get_mut(&id) else { return };
+        if ready.readiness.contains(Readiness::WRITE) {
+            client.blocked = false;
+        }
+        self.connections.touch(id);
+        if ready.readiness.contains(Readiness::READ) {
+            self.read(id);
+        }
+    }
+
+    fn read(&mut self, id: ConnId) {
+        let connections = &mut self.connections;
+        let Some(client) = connections.clients.get_mut(&id) else { return };
+        if !client.interest().contains(Readiness::READ) {
+            return;
+        }
+        let length = match client.socket.read(&mut connections.buffer) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return self.reactor.drained(client.slot, Readiness::READ);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            Err(_) => return self.hang_up(id),
+        };
+        if client.phase != Phase::Open {
+            if length == 0 {
+                self.hang_up(id);
+            }
+            return;
+        }
+        if length == 0 {
+            // What it asked for goes on; it gets what is queued, and what it is owed.
+            client.input_ended = true;
+            if !client.protocol.view().owes() {
+                client.end(Hangup::Done);
+            }
+            return;
+        }
+        let bytes = connections.buffer.get(..length).unwrap_or_default();
+        let mut demands = Vec::new();
+        let (talk, mut cx) = client.context(self.now, &self.ids, &mut demands);
+        let understood = talk.receive(bytes, &mut cx);
+        self.meet(id, demands, understood);
+        self.settle();
+    }
+
+    /// Does what a client demanded, and closes it if it is to be closed.
+    fn meet(&mut self, id: ConnId, demands: Vec<(u64, Demand)>, understood: Result<(), Hangup>) {
+        for (tag, demand) in demands {
+            match demand {
+                Demand::Ask(ask) => self.ask(id, tag, ask),
+            }
+        }
+        if let Err(hangup) = understood {
+            self.end_connection(id, hangup);
+        }
+    }
+
+    /// Closes a connection as its protocol wants it.
+    fn end_connection(&mut self, id: ConnId, hangup: Hangup) {
+        let Some(client) = self.connections.clients.get_mut(&id) else { return };
+        client.end(hangup);
+        if let Hangup::Malformed(why) = hangup {
+            let peer = &client.peer;
+            self.own_log.info(format_args!(
+                "client closed: {why} pid={} uid={}",
+                peer.pid.map_or(0, Pid::raw),
+                peer.uid.map_or(-1, i64::from)
+            ));
+        }
+        self.connections.touch(id);
+    }
+
+    /// Forgets a connection. What it asked for goes on.
+    pub(super) fn hang_up(&mut self, id: ConnId) {
+        let Some(mut client) = self.connections.forget(id) else { return };
+        let _ = self.reactor.remove(client.slot, &mut client.socket);
+        let session = client.protocol.talk().session();
+        if session.is_some_and(|session| session.subscriptions().has("log_message")) {
+            self.recount_watchers();
+        }
+        drop(client);
+        if self.connections.paused_until.is_some() {
+            self.resume_accepting();
+        }
+    }
+
+    /// Understands more of what was sent at once, a slice of each connection, and looks after
+    /// those whose time has come.
+    pub(super) fn attend_connections(&mut self) {
+        if self.connections.paused_until.is_some_and(|until| until <= self.now.mono) {
+            self.resume_accepting();
+        }
+        while let Some(&(at, id)) = self.connections.alarms.first()
+            && at <= self.now.mono
+        {
+            self.connections.alarms.pop_first();
+            self.on_alarm(id);
+        }
+        for id in self.connections.unread.clone() {
+            let Some(client) = self.connections.clients.get_mut(&id) else { continue };
+            let mut demands = Vec::new();
+            let (talk, mut cx) = client.context(self.now, &self.ids, &mut demands);
+            let understood = talk.understand(&mut cx);
+            self.connections.touch(id);
+            self.meet(id, demands, understood);
+        }
+    }
+
+    fn on_alarm(&mut self, id: ConnId) {
+        let Some(client) = self.connections.clients.get_mut(&id) else { return };
+        client.alarm = None;
+        if client.is_over(self.now.mono) {
+            return self.hang_up(id);
+        }
+        let is_open = client.phase == Phase::Open;
+        self.connections.touch(id);
+        let Some(client) = self.connections.clients.get_mut(&id).filter(|_| is_open) else {
+            return;
+        };
+        let mut demands = Vec::new();
+        let (talk, mut cx) = client.context(self.now, &self.ids, &mut demands);
+        let went = talk.handle_timeout(&mut cx);
+        self.meet(id, demands, went);
+    }
+
+    /// Sends what waits. The last thing in a turn: what is queued later would lie there until
+    /// something else happens.
+    pub(super) fn flush_connections(&mut self) {
+        for id in std::mem::take(&mut self.connections.touched) {
+            let Some(client) = self.connections.clients.get_mut(&id) else { continue };
+            client.touched = false;
+            let mut stays = client.flush(&mut self.reactor, self.now.mono);
+            if stays && client.phase == Phase::Open {
+                let mut demands = Vec::new();
+                let (talk, mut cx) = client.context(self.now, &self.ids, &mut demands);
+                if let Err(hangup) = talk.sent(&mut cx) {
+                    client.end(hangup);
+                }
+                stays = client.flush(&mut self.reactor, self.now.mono);
+            }
+            if stays {
+                self.connections.arrange(id, &mut self.reactor);
+            } else {
+                self.hang_up(id);
+            }
+        }
+    }
+
+    /// Answers one demand of a client, if the client is still there.
+    pub(super) fn reply(&mut self, id: ConnId, tag: u64, answer: &Answer) {
+        self.trim_at = Some(self.now.mono.after(TRIM_AFTER));
+        let Some(client) = self.connections.clients.get_mut(&id) else { return };
+        let mut demands = Vec::new();
+        let (talk, mut cx) = client.context(self.now, &self.ids, &mut demands);
+        let replied = talk.reply(tag, answer, &mut cx);
+        self.connections.touch(id);
+        self.meet(id, demands, replied);
     }
 }

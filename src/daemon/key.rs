@@ -6,13 +6,17 @@ use crate::base::{ChildId, ProcId, Stream};
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ConnId(pub u64);
 
+/// Names a listening socket; never reused either.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ListenerId(pub u64);
+
 /// What became ready.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Key {
     /// A signal arrived, `SIGCHLD` among them.
     Signals,
-    /// Someone wants to talk over the control socket.
-    Listener,
+    /// Someone wants to talk to us.
+    Listener(ListenerId),
     Connection(ConnId),
     /// A child wrote something.
     Output(ProcId, Stream),

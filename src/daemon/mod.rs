@@ -4,6 +4,7 @@
 //! carry out what the supervisor decided, send. Restarts come before anything that tells about
 //! them; what nobody waits for (pid files) is done when nothing else is to do.
 
+mod accept;
 mod account;
 mod adopt;
 mod answers;
@@ -29,6 +30,7 @@ mod postmortem;
 mod queries;
 mod requests;
 mod saving;
+mod socket;
 mod state;
 mod sweep;
 mod worker;
@@ -166,7 +168,7 @@ impl Daemon {
             if self.reap_due {
                 self.reap()?;
             }
-            self.understand_unread();
+            self.attend_connections();
             self.fire_timers();
             self.settle();
             self.hear_last_words();
@@ -223,7 +225,7 @@ impl Daemon {
     fn dispatch(&mut self, ready: Ready<Key>) -> io::Result<()> {
         match ready.key {
             Key::Signals => self.on_signals()?,
-            Key::Listener => self.accept(),
+            Key::Listener(id) => self.accept(id),
             Key::Connection(id) => self.on_connection(id, ready),
             Key::Output(process, stream) => self.on_output(process, stream),
             Key::Notification(child) => self.on_notification(child),

@@ -225,7 +225,7 @@ impl Daemon {
     }
 
     fn broadcast(&mut self, news: Publication) {
-        self.connections.publish(&news, &self.ids);
+        self.connections.publish(&news, self.now, &self.ids);
     }
 
     /// Counts again who follows lines: a client subscribed or left.

@@ -11,7 +11,6 @@ use crate::config::suggest;
 use crate::daemon::key::ConnId;
 use crate::daemon::log_requests::LogWork;
 use crate::daemon::{Daemon, Ending, answers};
-use crate::proto::buffer::Class;
 use crate::proto::control::{Hello, PROTOCOL, hello_data};
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::request::{Ask, Command, EnvWish, Verb};
@@ -77,8 +76,8 @@ impl Daemon {
             Ask::Unsubscribe { events } => {
                 let answer = self
                     .connections
-                    .get_mut(client)
-                    .map(|found| found.control.session.unsubscribe(events.as_deref()));
+                    .session(client)
+                    .map(|session| session.unsubscribe(events.as_deref()));
                 self.recount_watchers();
                 answer
             }
@@ -122,7 +121,7 @@ impl Daemon {
     }
 
     pub(super) fn is_owner(&mut self, client: ConnId) -> bool {
-        self.connections.get_mut(client).is_some_and(|found| found.owner)
+        self.connections.get_mut(client).is_some_and(|found| found.peer.is_owner())
     }
 
     fn subscribe(
@@ -140,9 +139,9 @@ impl Daemon {
             true => self.backlog(wish.processes.as_deref(), backlog),
             false => Vec::new(),
         };
-        let Some(found) = self.connections.get_mut(client) else { return };
-        let answer = found.control.session.subscribe(events, wish);
-        let subscriptions = found.control.session.subscriptions().clone();
+        let Some(session) = self.connections.session(client) else { return };
+        let answer = session.subscribe(events, wish);
+        let subscriptions = session.subscriptions().clone();
         let fine = matches!(answer, Answer::Data(..));
         self.reply(client, tag, &answer);
         if !fine {
@@ -150,9 +149,8 @@ impl Daemon {
         }
         let mut first = self.snapshots(&subscriptions);
         first.extend(lines);
-        let Some(found) = self.connections.get_mut(client) else { return };
         for news in first {
-            let _ = found.control.out.push(news.line(&self.ids), Class::Reply);
+            self.connections.push(client, news.line(&self.ids));
         }
         self.recount_watchers();
     }

@@ -144,32 +144,32 @@ impl Outbox {
         self.frames.is_empty()
     }
 
-    /// Sends until the peer takes no more or nothing is left; returns the number of bytes.
+    /// Sends what the peer takes of up to [`BATCH`] frames, with one vectored write; returns the
+    /// number of bytes.
     ///
     /// # Errors
     ///
-    /// Those of the peer's `write`, `WouldBlock` excepted: that is a short count.
+    /// Those of the peer's `write`: `WouldBlock` when it takes nothing now.
     pub fn send(&mut self, to: &mut impl Write) -> io::Result<usize> {
-        let mut total = 0;
-        while !self.frames.is_empty() {
-            let mut slices = [IoSlice::new(&[]); BATCH];
-            let mut count = 0;
-            for (slot, (frame, _)) in slices.iter_mut().zip(&self.frames) {
-                let from = if count == 0 { self.sent } else { 0 };
-                *slot = IoSlice::new(frame.get(from..).unwrap_or_default());
-                count += 1;
-            }
-            let written = match to.write_vectored(slices.get(..count).unwrap_or_default()) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(total),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            total += written;
-            self.advance(written);
+        let mut slices = [IoSlice::new(&[]); BATCH];
+        let mut count = 0;
+        for (slot, (frame, _)) in slices.iter_mut().zip(&self.frames) {
+            let from = if count == 0 { self.sent } else { 0 };
+            *slot = IoSlice::new(frame.get(from..).unwrap_or_default());
+            count += 1;
         }
-        Ok(total)
+        if count == 0 {
+            return Ok(0);
+        }
+        let written = loop {
+            match to.write_vectored(slices.get(..count).unwrap_or_default()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        self.advance(written);
+        Ok(written)
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -247,7 +247,10 @@ mod tests {
         let mut peer = Narrow { room: 0, taken: vec![] };
         while !outbox.is_empty() {
             peer.room += 4;
-            outbox.send(&mut peer).unwrap();
+            match outbox.send(&mut peer) {
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                Ok(sent) => assert!(sent > 0),
+            }
         }
         assert_eq!(peer.taken, b"hello wide world");
         assert_eq!(outbox.queued, [0, 0]);

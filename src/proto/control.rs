@@ -5,13 +5,12 @@
 
 use serde_json::json;
 
-use crate::base::WallTime;
-use crate::proto::buffer::{Class, Inbox, Outbox};
+use crate::proto::buffer::{Class, Inbox};
 use crate::proto::messages::error::{Code, ErrorReply};
-use crate::proto::messages::event::envelope;
-use crate::proto::messages::request::Ask;
-use crate::proto::messages::session::{EVENT_QUEUE, Hangup, MAX_REPLY, Session};
+use crate::proto::messages::event::{Publication, envelope};
+use crate::proto::messages::session::{Answer, Session};
 use crate::proto::messages::stamp::MessageIds;
+use crate::proto::protocol::{Context, Conversation, Hangup, MESSAGES_PER_TURN};
 
 /// The version of the protocol that this daemon speaks; grows only when an old client would
 /// misunderstand.
@@ -20,15 +19,11 @@ pub const PROTOCOL: u64 = 1;
 /// A line from a client, in bytes.
 pub const MAX_LINE: usize = 1024 * 1024;
 
-/// Messages understood in one go, before other connections have theirs.
-pub const MESSAGES_PER_TURN: usize = 64;
-
 /// One control client.
 #[derive(Debug)]
 pub struct Control {
-    pub session: Session,
+    session: Session,
     inbox: Inbox,
-    pub out: Outbox,
 }
 
 /// What `hello` says about the daemon.
@@ -43,46 +38,26 @@ pub struct Hello<'a> {
 impl Control {
     /// A new client, with `hello` queued.
     #[must_use]
-    pub fn greet(hello: &Hello<'_>, at: WallTime, ids: &MessageIds) -> Self {
-        let data = hello_data(hello, ids);
-        let mut out = Outbox::new(MAX_REPLY, EVENT_QUEUE);
+    pub fn greet(hello: &Hello<'_>, cx: &mut Context<'_>) -> Self {
+        let data = hello_data(hello, cx.ids);
         // An empty outbox takes any single frame.
-        let _ = out.push(envelope("hello", &data, at, None, ids), Class::Reply);
-        Self { session: Session::default(), inbox: Inbox::new(MAX_LINE), out }
+        let _ = cx.out.push(envelope("hello", &data, cx.now.wall, None, cx.ids), Class::Reply);
+        Self { session: Session::default(), inbox: Inbox::new(MAX_LINE) }
     }
+}
 
-    /// Appends what was received and understands up to [`MESSAGES_PER_TURN`] lines of it.
-    ///
-    /// # Errors
-    ///
-    /// [`Hangup`]: tell the client what is in `out`, then close.
-    pub fn receive(
-        &mut self,
-        bytes: &[u8],
-        at: WallTime,
-        ids: &MessageIds,
-        asks: &mut Vec<(u64, Ask)>,
-    ) -> Result<(), Hangup> {
+impl Conversation for Control {
+    fn receive(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Hangup> {
         if self.inbox.extend(bytes).is_err() {
             let error = ErrorReply::new(Code::InvalidMessage, "the line is longer than 1 MiB");
-            let line = envelope("error", &json!(error).to_string(), at, None, ids);
-            self.out.push(line, Class::Reply).map_err(|_| Hangup::TooSlow)?;
+            let line = envelope("error", &json!(error).to_string(), cx.now.wall, None, cx.ids);
+            cx.out.push(line, Class::Reply).map_err(|_| Hangup::TooSlow)?;
             return Err(Hangup::Malformed("a line is too long"));
         }
-        self.understand(at, ids, asks)
+        self.understand(cx)
     }
 
-    /// Understands more of what was received; see [`Self::receive`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::receive`].
-    pub fn understand(
-        &mut self,
-        at: WallTime,
-        ids: &MessageIds,
-        asks: &mut Vec<(u64, Ask)>,
-    ) -> Result<(), Hangup> {
+    fn understand(&mut self, cx: &mut Context<'_>) -> Result<(), Hangup> {
         let mut left = MESSAGES_PER_TURN;
         while left > 0 {
             let Some(line) = self.inbox.take_line() else { return Ok(()) };
@@ -90,17 +65,37 @@ impl Control {
                 continue;
             }
             left -= 1;
-            if let Some(ask) = self.session.receive(&line, at, ids, &mut self.out)? {
-                asks.push(ask);
-            }
+            self.session.receive(&line, cx)?;
         }
         Ok(())
     }
 
-    /// Whether whole lines still wait to be understood.
-    #[must_use]
-    pub fn has_more(&self) -> bool {
+    fn has_more(&self) -> bool {
         self.inbox.has_line()
+    }
+
+    fn reply(&mut self, tag: u64, answer: &Answer, cx: &mut Context<'_>) -> Result<(), Hangup> {
+        self.session.reply(tag, answer, cx)
+    }
+
+    fn publish(&mut self, news: &Publication, cx: &mut Context<'_>) -> Result<(), Hangup> {
+        self.session.publish(news, cx);
+        Ok(())
+    }
+
+    fn sent(&mut self, cx: &mut Context<'_>) -> Result<(), Hangup> {
+        self.session.catch_up(cx);
+        Ok(())
+    }
+
+    fn say_good_bye(&mut self, reason: &str, cx: &mut Context<'_>) {
+        let data = json!({"reason": reason}).to_string();
+        let line = envelope("shutdown", &data, cx.now.wall, None, cx.ids);
+        let _ = cx.out.push(line, Class::Reply);
+    }
+
+    fn session(&mut self) -> Option<&mut Session> {
+        Some(&mut self.session)
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! No descriptor, no clock, no table of processes: a protocol can be fed one byte at a time in a
 //! test. [`messages`] is the layer of JSON messages that every interface of pmd's own shares;
-//! [`control`] carries it as lines over the Unix socket.
+//! [`control`] carries it as lines over the Unix socket. [`protocol`] has the registry.
 
 pub mod buffer;
 pub mod control;
 pub mod messages;
+pub mod protocol;

@@ -1,7 +1,7 @@
 //! What one client wants to hear and is still owed.
 //!
 //! A session knows no socket: it takes the text of whole messages and gives back requests; it takes
-//! answers and publications and puts frames into the client's [`Outbox`].
+//! answers and publications and puts frames into the client's outbox.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,11 +10,12 @@ use serde_json::json;
 
 use crate::base::WallTime;
 use crate::config::json::object;
-use crate::proto::buffer::{Class, Outbox};
+use crate::proto::buffer::Class;
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::{EVENTS, Publication, envelope, is_periodic, millis};
-use crate::proto::messages::request::{self, Ask, RequestId};
-use crate::proto::messages::stamp::{MessageIds, timestamp};
+use crate::proto::messages::request::{self, RequestId};
+use crate::proto::messages::stamp::timestamp;
+use crate::proto::protocol::{Context, Demand, Hangup};
 use crate::supervisor::vocabulary::Target;
 
 /// Requests of one client that are not yet answered.
@@ -23,15 +24,6 @@ pub const MAX_IN_PROGRESS: usize = 64;
 pub const MAX_NONSENSE: u32 = 20;
 /// A line to a control client, in bytes; a longer reply becomes an error.
 pub const MAX_REPLY: usize = 16 * 1024 * 1024;
-
-/// Why a connection is to be closed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Hangup {
-    /// The peer broke the rules.
-    Malformed(&'static str),
-    /// The peer does not take its replies.
-    TooSlow,
-}
 
 /// An answer to one request.
 #[derive(Clone, Debug)]
@@ -92,29 +84,23 @@ struct Lag {
 }
 
 impl Session {
-    /// Understands one message. Gives the tag and what is asked, or answers by itself.
+    /// Understands one message: a demand, or an answer by itself.
     ///
     /// # Errors
     ///
     /// [`Hangup`] when the client has sent too much nonsense, or takes no replies.
-    pub fn receive(
-        &mut self,
-        text: &[u8],
-        at: WallTime,
-        ids: &MessageIds,
-        out: &mut Outbox,
-    ) -> Result<Option<(u64, Ask)>, Hangup> {
+    pub fn receive(&mut self, text: &[u8], cx: &mut Context<'_>) -> Result<(), Hangup> {
         let message = match request::parse(text) {
             Ok(message) => message,
             Err(error) => {
                 if error.code == Code::InvalidJson {
                     self.nonsense += 1;
                 }
-                send(&Answer::Error(error), at, None, ids, out)?;
+                send(&Answer::Error(error), None, cx)?;
                 return if self.nonsense >= MAX_NONSENSE {
                     Err(Hangup::Malformed("too many messages that are no JSON objects"))
                 } else {
-                    Ok(None)
+                    Ok(())
                 };
             }
         };
@@ -126,13 +112,13 @@ impl Session {
             Ok(ask) => {
                 self.next_tag += 1;
                 self.in_progress.insert(self.next_tag, message.id);
-                return Ok(Some((self.next_tag, ask)));
+                cx.demands.push((self.next_tag, Demand::Ask(ask)));
+                return Ok(());
             }
             Err(error) => error,
         };
         let error = ErrorReply { request: Some(message.kind), ..refuse };
-        send(&Answer::Error(error), at, message.id.as_ref(), ids, out)?;
-        Ok(None)
+        send(&Answer::Error(error), message.id.as_ref(), cx)
     }
 
     /// Answers the request that carried `tag`; a tag that was answered is ignored.
@@ -140,16 +126,9 @@ impl Session {
     /// # Errors
     ///
     /// [`Hangup::TooSlow`] if the client's replies do not fit any more.
-    pub fn reply(
-        &mut self,
-        tag: u64,
-        answer: &Answer,
-        at: WallTime,
-        ids: &MessageIds,
-        out: &mut Outbox,
-    ) -> Result<(), Hangup> {
+    pub fn reply(&mut self, tag: u64, answer: &Answer, cx: &mut Context<'_>) -> Result<(), Hangup> {
         match self.in_progress.remove(&tag) {
-            Some(id) => send(answer, at, id.as_ref(), ids, out),
+            Some(id) => send(answer, id.as_ref(), cx),
             None => Ok(()),
         }
     }
@@ -210,21 +189,21 @@ impl Session {
     }
 
     /// Passes on news about a process if this client asked for it.
-    pub fn publish(&mut self, news: &Publication, ids: &MessageIds, out: &mut Outbox) {
+    pub fn publish(&mut self, news: &Publication, cx: &mut Context<'_>) {
         let wanted = match (&news.subject, self.subscriptions.filter(news.event)) {
             (Some(subject), Some(filter)) => subject.is_wanted(filter),
             (None, _) | (_, None) => false,
         };
         if wanted {
-            self.offer(news, ids, out);
+            self.offer(news, cx);
         }
     }
 
     /// Passes on news that this client is known to want. What does not fit is dropped and counted;
     /// the gap is reported as `lagged` before the next event that fits.
-    pub fn offer(&mut self, news: &Publication, ids: &MessageIds, out: &mut Outbox) {
-        self.catch_up(news.at, ids, out);
-        if self.lagging.is_some() || out.push(news.line(ids), Class::Event).is_err() {
+    pub fn offer(&mut self, news: &Publication, cx: &mut Context<'_>) {
+        self.catch_up(cx);
+        if self.lagging.is_some() || cx.out.push(news.line(cx.ids), Class::Event).is_err() {
             let lag = self
                 .lagging
                 .get_or_insert_with(|| Lag { since: news.at, dropped: BTreeMap::new() });
@@ -232,48 +211,39 @@ impl Session {
         }
     }
 
-    /// Tells a client that was too slow what it missed, once half of its queue is free again. True
-    /// if something was queued.
-    pub fn catch_up(&mut self, at: WallTime, ids: &MessageIds, out: &mut Outbox) -> bool {
-        if self.lagging.is_none() || out.queued_events() > EVENT_QUEUE / 2 {
-            return false;
+    /// Tells a client that was too slow what it missed, once half of its queue is free again.
+    pub fn catch_up(&mut self, cx: &mut Context<'_>) {
+        if self.lagging.is_none() || cx.out.queued_events() > EVENT_QUEUE / 2 {
+            return;
         }
-        let Some(lag) = self.lagging.take() else { return false };
+        let Some(lag) = self.lagging.take() else { return };
+        let at = cx.now.wall;
         let data = json!({
             "dropped": lag.dropped, "since": timestamp(lag.since),
             "duration": at.0.saturating_sub(lag.since.0),
         });
-        let line = envelope("lagged", &data.to_string(), at, None, ids);
-        let queued = out.push(line, Class::Event).is_ok();
-        if !queued {
+        let line = envelope("lagged", &data.to_string(), at, None, cx.ids);
+        if cx.out.push(line, Class::Event).is_err() {
             self.lagging = Some(lag);
         }
-        queued
     }
 }
 
 /// Bytes of events that wait for one client at most.
 pub const EVENT_QUEUE: usize = 1024 * 1024;
 
-fn send(
-    answer: &Answer,
-    at: WallTime,
-    reply_to: Option<&RequestId>,
-    ids: &MessageIds,
-    out: &mut Outbox,
-) -> Result<(), Hangup> {
+fn send(answer: &Answer, reply_to: Option<&RequestId>, cx: &mut Context<'_>) -> Result<(), Hangup> {
+    let frame = |kind: &str, data: &str| envelope(kind, data, cx.now.wall, reply_to, cx.ids);
     let frame = match answer {
-        Answer::Data(kind, data) if data.len() <= MAX_REPLY - 256 => {
-            envelope(kind, data, at, reply_to, ids)
-        }
+        Answer::Data(kind, data) if data.len() <= MAX_REPLY - 256 => frame(kind, data),
         Answer::Data(..) => {
             let error = ErrorReply::new(Code::OperationFailed, "the reply is longer than 16 MiB")
                 .with("reason", "too-large");
-            envelope("error", &json!(error).to_string(), at, reply_to, ids)
+            frame("error", &json!(error).to_string())
         }
-        Answer::Error(error) => envelope("error", &json!(error).to_string(), at, reply_to, ids),
+        Answer::Error(error) => frame("error", &json!(error).to_string()),
     };
-    out.push(frame, Class::Reply).map_err(|_| Hangup::TooSlow)
+    cx.out.push(frame, Class::Reply).map_err(|_| Hangup::TooSlow)
 }
 
 #[cfg(test)]
