@@ -44,6 +44,9 @@ pub mod splice;
 mod testing;
 /// Process trees: finding and ending them without control groups.
 pub mod tree;
+/// What is left of the unwinder.
+#[cfg(panic = "abort")]
+mod unwind;
 /// Users and groups, from the files.
 pub mod users;
 /// The exit status of our own children.
