@@ -44,7 +44,7 @@ fn streams_take_turns_when_descriptors_run_out() {
         logs.open(id(number), plan, Journal::new(map.clone(), number as usize * JOURNAL_WORDS));
     }
     let most = limits::limit(Resource::OpenFiles).unwrap();
-    let soft = u64::try_from(fds::open_descriptors()).unwrap() + 5;
+    let soft = u64::try_from(fds::open_descriptors()).unwrap() + 5 + fds::RESERVE;
     limits::set_limit(Resource::OpenFiles, Limit { soft, ..most }).unwrap();
     for round in 0..3 {
         for (number, mut end) in (0..).zip(&ends) {

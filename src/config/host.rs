@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use crate::base::SpawnError;
 use crate::config::problem::{Kind, Problem, shorten};
 use crate::supervisor::spec::AppSpec;
-use crate::sys::fds::open_descriptors;
 use crate::sys::process::{effective_gid, effective_uid};
 use crate::sys::{limits, users};
 
@@ -138,11 +137,10 @@ pub(super) fn has_foreign_formats() -> bool {
 pub(super) fn out_of_descriptors(error: SpawnError) -> Option<Problem> {
     let message = match error.errno {
         EMFILE => {
+            // Not counted: a few are kept for the daemon itself, and the same sentence for all that
+            // failed is told once.
             let limit = limits::nofile();
-            // Without a free one they cannot even be counted: then all are in use.
-            let open = u64::try_from(open_descriptors()).ok().filter(|&open| open > 0);
-            let open = open.map_or(limit, |open| open.min(limit));
-            format!("out of file descriptors ({open} of {limit})")
+            format!("out of file descriptors ({limit} of {limit})")
         }
         ENFILE => "the host is out of file descriptors".to_owned(),
         _ => return None,

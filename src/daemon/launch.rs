@@ -344,7 +344,7 @@ impl Daemon {
         if entry.pipe(stream).is_some() {
             return Ok(());
         }
-        let fd = fds::open_pipe_rdwr()?;
+        let fd = fds::unless_last(fds::open_pipe_rdwr()?)?;
         if self.entries.len() <= ROOMY_PIPES {
             // More room for what is written while no daemon reads. EPERM: the user's share of pipe
             // memory is used up.

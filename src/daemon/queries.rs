@@ -30,10 +30,11 @@ impl Daemon {
         let mut text = String::from(r#"{"processes":["#);
         for (at, id) in ids.into_iter().enumerate() {
             let facts = if brief { None } else { Some(self.facts(id)) };
+            let last_words = if brief { self.words_of_failed(id) } else { None };
             let Some(process) = self.supervisor.process(id) else { continue };
             let entry = match facts {
                 Some(facts) => Entry::full(process, self.now, facts),
-                None => Entry::brief(process, self.now, answers::errored_text(process)),
+                None => Entry::brief(process, self.now, answers::errored_text(process), last_words),
             };
             if at > 0 {
                 text.push(',');
@@ -44,9 +45,22 @@ impl Daemon {
         Answer::Data("process_info", text)
     }
 
+    /// What a process that gave up wrote last.
+    fn words_of_failed(&mut self, id: ProcId) -> Option<Vec<String>> {
+        self.supervisor.process(id)?.errored()?;
+        self.prepare_log_names(id);
+        Some(self.shown_output(id))
+    }
+
+    fn shown_output(&mut self, id: ProcId) -> Vec<String> {
+        let mut lines = self.last_output(id);
+        lines.drain(..lines.len().saturating_sub(SHOWN_LINES));
+        lines
+    }
+
     fn facts(&mut self, id: ProcId) -> Facts {
         self.prepare_log_names(id);
-        let last_output = self.last_output(id);
+        let last_output = self.shown_output(id);
         let Some(process) = self.supervisor.process(id) else { return Facts::default() };
         let spec = process.spec();
         let source_changed = spec.source.as_deref().is_some_and(|source| {
@@ -66,14 +80,13 @@ impl Daemon {
             .iter()
             .map(|&stream| self.logs.dropped_bytes(StreamId { process: id, stream }))
             .sum();
-        let skip = last_output.len().saturating_sub(SHOWN_LINES);
         Facts {
             logs: LogPaths { out: path(Stream::Out), error: path(Stream::Err) },
             log_dropped: dropped,
             source_changed,
             error: answers::errored_text(process),
             config: effective(spec),
-            last_output: last_output.into_iter().skip(skip).collect(),
+            last_output,
         }
     }
 

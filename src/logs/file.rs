@@ -18,7 +18,7 @@ use crate::logs::journal::Target;
 use crate::logs::marks::Marks;
 use crate::logs::vocabulary::StreamId;
 use crate::sys::dir::Dir;
-use crate::sys::process;
+use crate::sys::{fds, process};
 
 /// Mode of a new log file.
 const MODE: u32 = 0o640;
@@ -139,7 +139,7 @@ impl LogFile {
             }
             self.handle = None; // removed by others: what is written there nobody can read
         }
-        let handle = open(&self.path)?;
+        let handle = fds::unless_last(open(&self.path)?)?;
         let metadata = handle.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
@@ -244,6 +244,15 @@ impl LogFile {
     /// Closes the descriptor; the next byte opens the path anew.
     pub fn close(&mut self) -> bool {
         self.handle.take().is_some()
+    }
+
+    /// Opens the path anew, where it had been opened: others may have moved the file away. Where
+    /// that fails, the next byte tries again.
+    pub fn reopen(&mut self) {
+        let was_open = self.close();
+        if self.seen.is_some() && self.refresh().is_ok() && !was_open {
+            self.close();
+        }
     }
 
     /// The file was renamed away, its bytes before `cut` with it; `next` has the rest, `length`

@@ -276,11 +276,11 @@ impl Logs {
         })
     }
 
-    /// Closes all log files; the next byte of each opens its path anew. For after an outside
+    /// Opens the paths of all log files anew, and makes those that are missing. For after an outside
     /// logrotate.
     pub fn reopen(&mut self) {
         for log in self.engine.files.iter_mut() {
-            log.close();
+            log.reopen();
         }
     }
 

@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::base::Pid;
-use crate::sys::{cvt, is};
+use crate::sys::{cvt, is, limits};
 
 /// For opening files by path: not through a symbolic link in the last place.
 pub const NOFOLLOW: i32 = libc::O_NOFOLLOW;
@@ -239,6 +239,25 @@ pub(super) fn highest_open() -> RawFd {
 pub fn open_descriptors() -> usize {
     // One of them is the descriptor of this very look.
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1))
+}
+
+/// Descriptors that children and log files leave to what must not fail: saving the state, answering
+/// a client.
+pub const RESERVE: u64 = 8;
+
+/// Gives back a descriptor that was just made, unless it is one of the last.
+///
+/// # Errors
+///
+/// `EMFILE`: it was one of the last, and is closed again.
+pub fn unless_last<F: AsRawFd>(fd: F) -> io::Result<F> {
+    // The kernel gives the lowest number that is free.
+    let number = u64::try_from(fd.as_raw_fd()).unwrap_or(u64::MAX);
+    if number.saturating_add(RESERVE) < limits::nofile() {
+        Ok(fd)
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EMFILE))
+    }
 }
 
 /// Whether a call failed because this process, or the system, has no descriptor left.

@@ -25,18 +25,20 @@ ID  NAME   STATUS   UPTIME  RST   PID  NOTE
 
 #[test]
 fn a_list_says_how_processes_ended() {
-    let world = World::with_daemon(|request| {
-        let mut one = json!({"id": 4, "name": "bot", "status": "errored", "exit_code": 3});
-        if request["data"]["brief"] == false {
-            one["last_exits"] = json!([{"exit_code": 1}, {"exit_code": 3, "reason": "exit"}]);
-            one["last_output"] = json!(["missing DB_URL"]);
-        }
-        reply("process_info", json!({"processes": [one]}))
+    let world = World::with_daemon(|_| {
+        let last = json!({"exit_code": 3, "reason": "exit", "at": "2024-01-15T02:00:00.000Z"});
+        let all = json!([
+            {"id": 4, "name": "bot", "status": "errored", "exit_code": 3, "last_exit": last,
+             "last_output": ["missing DB_URL"]},
+            {"id": 5, "name": "job", "status": "stopped", "exit_code": 3, "last_exit": last},
+        ]);
+        reply("process_info", json!({"processes": all}))
     });
     let ran = world.run(&["ls", "--columns", "note", "--no-header"]);
-    assert_eq!(ran.out, "gave up: exit 3 \"missing DB_URL\"\n");
-    let asked = world.asked_data("get_info");
-    assert_eq!((asked.len(), &asked[1]["processes"]), (2, &json!(["4"])));
+    let (first, second) = ran.out.split_once('\n').unwrap();
+    assert_eq!(first, "gave up: exit 3 \"missing DB_URL\"");
+    assert!(second.starts_with("exit 3 2024-01-1"), "{second}");
+    assert_eq!(world.asked_data("get_info").len(), 1, "one question");
 }
 
 #[test]

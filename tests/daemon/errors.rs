@@ -49,7 +49,8 @@ fn a_program_that_was_given_up_is_told_so() {
     assert!(ran.err.contains("no port"), "{ran:?}");
     assert!(ran.err.contains("try:  fix it, then: pmd restart web"), "{ran:?}");
     let list = home.ok(&["ls"]).out;
-    assert!(list.contains("errored") && list.contains("gave up: exit 3"), "{list}");
+    assert!(list.contains("errored"), "{list}");
+    assert!(list.contains("gave up: exit 3 \"no port\""), "{list}");
 }
 
 #[test]
@@ -196,6 +197,40 @@ fn a_full_disk_fails_the_save_with_its_reason_and_keeps_the_old_state() {
     assert_eq!(home.entry("app")["status"], "online");
     std::fs::remove_file(home.path("fill")).unwrap();
     home.ok(&["save"]);
+}
+
+#[test]
+fn descriptors_that_run_out_are_told_once_and_harm_nobody_else() {
+    let mut home = Home::without_daemon();
+    let mut shell = std::process::Command::new("sh");
+    let real = home.daemon_command();
+    shell.args(["-c", "ulimit -n 64; exec \"$0\" daemon --foreground"]).arg(real.get_program());
+    for (name, value) in real.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.current_dir(&home.dir).stdout(std::process::Stdio::null());
+    shell.stderr(std::fs::File::create(home.path("daemon.err")).unwrap());
+    home.boot_with(shell);
+    home.script("app.sh", "echo up; exec sleep 1000");
+    home.ok(&["start", "app.sh", "-n", "first", "--no-wait"]);
+    home.file("env", "A=1\n");
+    for more in [&["-n", "many"][..], &["-n", "read", "--env-file", "env"]] {
+        let words = [&["start", "app.sh", "-i", "40"], more].concat();
+        let ran = home.pmd(&words);
+        // Some are up; what failed all others is said once.
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert_eq!(
+            ran.err,
+            "pmd: error: out of file descriptors (64 of 64)\n  try:  LimitNOFILE in the unit\n"
+        );
+        assert_eq!(home.entry("first")["status"], "online");
+        home.ok(&["delete", more[1]]);
+    }
+    home.ok(&["restart", "first", "--no-wait"]);
+    assert!(home.is_daemon_up());
 }
 
 /// A home on a file system of its own, where mounting is permitted.

@@ -177,6 +177,18 @@ fn files_are_opened_anew_after_another_program_moved_them() {
     send(home.pid("app"), 10);
     assert_eq!(home.await_text("logs/app-out.log", "second\n"), "second\n");
     assert_eq!(home.read("logs/moved"), "first\n");
+    // What comes next may be long in coming: the new file is there at once, by request and by signal.
+    for by_signal in [false, true] {
+        fs::rename(home.path("logs/app-out.log"), home.path("logs/moved-again")).unwrap();
+        if by_signal {
+            send(home.daemon_pid(), 12);
+            until("it is there again", || home.path("logs/app-out.log").exists());
+        } else {
+            home.ok(&["reloadLogs"]);
+        }
+        assert_eq!(home.read("logs/app-out.log"), "");
+    }
+    assert!(!home.path("logs/app-error.log").exists(), "what never was is not made");
 }
 
 #[test]
@@ -280,6 +292,54 @@ fn order_is_kept_within_a_program_and_nothing_is_doubled_while_following() {
     }
     let wanted: Vec<_> = (0..5000).map(|i| format!("line {i}")).collect();
     assert!(lines == wanted, "{} lines, first {:?}", lines.len(), lines.first());
+}
+
+#[test]
+fn a_line_without_end_and_binary_harm_nobody() {
+    let mut home = Home::new();
+    home.file(
+        "endless.py",
+        "
+import sys, time
+for i in range(400): sys.stdout.buffer.write(b'x' * 65536)
+sys.stdout.buffer.write(b'end'); sys.stdout.flush()
+open('done', 'w').close()
+time.sleep(1000)
+",
+    );
+    home.file(
+        "binary.py",
+        "
+import os, sys, time
+while not os.path.exists('stop'): sys.stdout.buffer.write(os.urandom(4096)); sys.stdout.flush()
+time.sleep(1000)
+",
+    );
+    home.script(
+        "calm.sh",
+        "echo up; while [ ! -e speak ]; do sleep 0.01; done; echo calm; exec sleep 1000",
+    );
+    home.ok(&["start", "calm.sh", "--no-wait"]);
+    home.ok(&["start", "binary.py", "--no-wait"]);
+    // Somebody looks on, so that lines have to be made of it; and somebody does not even read.
+    let _all = follow(home.command(&["logs", "--raw"]));
+    let mut deaf = home.control();
+    deaf.ask("subscribe", &json!({"events": ["log_message"]}));
+    let mut following = follow(home.command(&["logs", "calm", "--raw"]));
+    following.until("up");
+    home.ok(&["start", "endless.py", "--no-wait"]);
+    home.file("speak", "");
+    following.until("calm");
+    until("it wrote all", || home.path("done").exists());
+    home.file("stop", "");
+    let memory = resident_kib(home.daemon_pid());
+    assert!(memory < 40_000, "{memory} KiB");
+    assert!(home.is_daemon_up());
+    let size = |name: &str| fs::metadata(home.path(name)).map_or(0, |meta| meta.len());
+    until("every byte is on disk", || {
+        let rotated: u64 = (1..6).map(|n| size(&format!("logs/endless-out.log.{n}"))).sum();
+        size("logs/endless-out.log") + rotated == 400 * 65536 + 3
+    });
 }
 
 /// Resident memory of a process.

@@ -1,6 +1,5 @@
 //! `pmd list`.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -22,9 +21,6 @@ use crate::sys::clock;
 /// The pause of `--refresh` without a value.
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// Of more processes that have ended the list does not tell how.
-const MOST_ENDED: usize = 64;
-
 /// Statuses that `--status` knows: the API's words and the human one.
 const STATUSES: [&str; 7] =
     ["online", "starting", "stopping", "stopped", "errored", "restarting", "waiting"];
@@ -33,13 +29,15 @@ const STATUSES: [&str; 7] =
 pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
     let wish = Wish::of(parsed)?;
     let targets = targets::expand_some(session, parsed)?;
+    // The JSON has fields of the definition, too.
+    let brief = !session.screen.json;
     let Some(pause) = refresh(parsed) else {
-        let processes = listed(session, targets.as_deref())?;
+        let processes = session.processes(targets.as_deref(), brief)?;
         print(session, processes, &wish)?;
         return Ok(Exit::Done);
     };
     loop {
-        let processes = listed(session, targets.as_deref())?;
+        let processes = session.processes(targets.as_deref(), brief)?;
         if session.screen.is_terminal() && !session.screen.json {
             // Home, and clear what is below: the lines before stay in the scrollback.
             session.screen.text("\u{1b}[H\u{1b}[J")?;
@@ -56,40 +54,10 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
 ///
 /// Those of the question and of the output.
 pub fn print_all(session: &mut Session) -> Result<(), End> {
-    let processes = listed(session, None)?;
+    let processes = session.processes(None, true)?;
     let look = Look { columns: None, wide: false, header: true };
     let wish = Wish { look, sort: (Sort::Id, false), status: None, namespace: None };
     print(session, processes, &wish)
-}
-
-/// The processes with all that the list tells of them. How a process ended is only in its full
-/// entry; those are asked for where something has ended.
-fn listed(session: &mut Session, targets: Option<&[String]>) -> Result<Vec<Value>, End> {
-    if session.screen.json {
-        return session.processes(targets, false);
-    }
-    let mut processes = session.processes(targets, true)?;
-    let ended: Vec<String> = processes
-        .iter()
-        .map(Entry)
-        .filter(|entry| matches!(entry.status(), "stopped" | "errored"))
-        .filter(|entry| entry.last_exit().is_none())
-        .map(|entry| entry.id().to_string())
-        .take(MOST_ENDED)
-        .collect();
-    if ended.is_empty() {
-        return Ok(processes);
-    }
-    // One that was deleted meanwhile is no reason to show nothing.
-    let full = session.processes(Some(&ended), false).unwrap_or_default();
-    let mut full: HashMap<u64, Value> =
-        full.into_iter().map(|one| (Entry(&one).id(), one)).collect();
-    for process in &mut processes {
-        if let Some(full) = full.remove(&Entry(process).id()) {
-            *process = full;
-        }
-    }
-    Ok(processes)
 }
 
 /// What of which processes, and in which order.

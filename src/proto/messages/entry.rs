@@ -9,7 +9,7 @@ use crate::base::{Now, Pid, ProcId, Signal, WallTime};
 use crate::proto::messages::error::ErrorReply;
 use crate::proto::messages::event::millis;
 use crate::proto::messages::stamp::timestamp;
-use crate::supervisor::{ExitReason, Process};
+use crate::supervisor::{Exit, ExitReason, Process};
 
 /// What the daemon knows about a process and the supervisor does not.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -63,6 +63,11 @@ pub struct Entry<'a> {
     user: Option<&'a str>,
     health: Option<&'static str>,
     error: Option<String>,
+    /// How the last child ended, where there is none now.
+    last_exit: Option<LastExit>,
+    /// Last lines of stderr, newest last; in a brief entry only of what gave up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_output: Option<Vec<String>>,
     #[serde(flatten)]
     details: Option<Details<'a>>,
 }
@@ -72,7 +77,6 @@ struct Details<'a> {
     last_exits: Vec<LastExit>,
     logs: LogPaths,
     log_dropped: u64,
-    last_output: Vec<String>,
     source: Option<&'a std::path::Path>,
     source_changed: bool,
     config: Map<String, Value>,
@@ -87,10 +91,31 @@ struct LastExit {
     reason: &'static str,
 }
 
+impl LastExit {
+    fn new(exit: &Exit) -> Self {
+        Self {
+            at: timestamp(exit.at),
+            exit_code: exit.status.code(),
+            signal: exit.status.signal(),
+            uptime: millis(exit.uptime),
+            reason: match exit.reason {
+                ExitReason::Crash | ExitReason::Finished => "exit",
+                ExitReason::Stop | ExitReason::Restart => "command",
+                ExitReason::Reload => "reload",
+            },
+        }
+    }
+}
+
 impl<'a> Entry<'a> {
-    /// What a list needs.
+    /// What a list needs; `last_output`: what a process that gave up wrote last.
     #[must_use]
-    pub fn brief(process: &'a Process, now: Now, error: Option<String>) -> Self {
+    pub fn brief(
+        process: &'a Process,
+        now: Now,
+        error: Option<String>,
+        last_output: Option<Vec<String>>,
+    ) -> Self {
         let spec = process.spec();
         let status = process.status();
         let started = process.started();
@@ -120,6 +145,8 @@ impl<'a> Entry<'a> {
             user: spec.user.as_deref(),
             health: None,
             error,
+            last_exit: last.filter(|_| process.is_at_rest()).map(LastExit::new),
+            last_output,
             details: None,
         }
     }
@@ -127,31 +154,19 @@ impl<'a> Entry<'a> {
     /// Everything.
     #[must_use]
     pub fn full(process: &'a Process, now: Now, facts: Facts) -> Self {
-        let last_exits = process
-            .exits()
-            .iter()
-            .map(|exit| LastExit {
-                at: timestamp(exit.at),
-                exit_code: exit.status.code(),
-                signal: exit.status.signal(),
-                uptime: millis(exit.uptime),
-                reason: match exit.reason {
-                    ExitReason::Crash | ExitReason::Finished => "exit",
-                    ExitReason::Stop | ExitReason::Restart => "command",
-                    ExitReason::Reload => "reload",
-                },
-            })
-            .collect();
+        let last_exits = process.exits().iter().map(LastExit::new).collect();
         let details = Details {
             last_exits,
             logs: facts.logs,
             log_dropped: facts.log_dropped,
-            last_output: facts.last_output,
             source: process.spec().source.as_deref(),
             source_changed: facts.source_changed,
             config: facts.config,
         };
-        Self { details: Some(details), ..Self::brief(process, now, facts.error) }
+        Self {
+            details: Some(details),
+            ..Self::brief(process, now, facts.error, Some(facts.last_output))
+        }
     }
 }
 
