@@ -297,11 +297,16 @@ pub struct SpawnError {
 }
 
 impl SpawnError {
+    /// The port it is to have is somebody else's (`EADDRINUSE`).
+    pub const PORT_IN_USE: Self = Self { stage: Stage::Port, errno: 98 };
+    /// None of the ports it may have is free (`EADDRNOTAVAIL`).
+    pub const NO_FREE_PORT: Self = Self { stage: Stage::Port, errno: 99 };
+
     /// Whether trying again may help: the host was short of something.
     #[must_use]
     pub fn is_transient(self) -> bool {
         // Linux numbers: EAGAIN, ENOMEM, ENFILE, EMFILE, ETXTBSY.
-        matches!(self.errno, 11 | 12 | 23 | 24 | 26)
+        self.stage == Stage::Port || matches!(self.errno, 11 | 12 | 23 | 24 | 26)
     }
 }
 
@@ -311,6 +316,8 @@ impl SpawnError {
 pub enum Stage {
     /// In the daemon: pipes, log directory, environment file, user look-up.
     Prepare,
+    /// In the daemon, too: finding a port.
+    Port,
     Fork,
     Session,
     Cgroup,

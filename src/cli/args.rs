@@ -12,6 +12,7 @@ use lexopt::Arg;
 use crate::cli::error::Failure;
 use crate::cli::grammar::{self, Absent, Command, Count, Kind, Opt, Rest};
 use crate::config::{suggest, units};
+use crate::supervisor::spec::Ports;
 
 /// More words than this are refused: no shell glob is meant to name so many processes.
 const MAX_WORDS: usize = 64 * 1024;
@@ -245,6 +246,7 @@ fn read_value(
         | Kind::Duration
         | Kind::Size
         | Kind::Signal
+        | Kind::Port
         | Kind::OneOf(_)
         | Kind::Codes
         | Kind::Instances => {
@@ -268,6 +270,7 @@ fn check_value(command: &Command, spelling: &str, kind: Kind, text: &str) -> Res
         Kind::Signal => {
             (crate::base::Signal::parse(text).is_some(), "a signal", "SIGTERM, HUP or a number")
         }
+        Kind::Port => (Ports::parse(text).is_some(), "a port", "3000, 3000-3003 or auto:5000-5100"),
         Kind::Codes => (
             text.split(',').all(|code| code.trim().parse::<u8>().is_ok()),
             "a list of exit codes",

@@ -53,6 +53,12 @@ impl<'a> Entry<'a> {
         self.0["pid"].as_u64().filter(|&pid| pid > 0)
     }
 
+    /// The port it was given.
+    #[must_use]
+    pub fn port(self) -> Option<u64> {
+        self.0["port"].as_u64()
+    }
+
     /// How long it has been running; `None` when it is not.
     #[must_use]
     pub fn uptime(self) -> Option<Duration> {

@@ -16,7 +16,7 @@ use crate::config::fields::{self, Entry, Fields};
 use crate::config::names;
 use crate::config::problem::{Problem, shorten};
 use crate::config::resolve::Dialect;
-use crate::config::{assemble_env, assemble_logs, files, program, words};
+use crate::config::{assemble_env, assemble_logs, assemble_serving, files, program, words};
 use crate::supervisor::spec::{
     AppSpec, Condition, Dependency, Environment, Limits, MAX_INSTANCES, OnDaemonLoss, Restart,
     Stdin,
@@ -70,6 +70,7 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
     let namespace = namespace(fields);
     let instances = instances(fields);
     exec_mode(fields);
+    let serving = assemble_serving::serving(fields, &mut env, instances);
     let spec = AppSpec {
         name,
         namespace,
@@ -117,6 +118,7 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
             .number("notification_fd", 3, 1023)
             .and_then(|fd| u32::try_from(fd).ok()),
         listen_timeout: fields.duration("listen_timeout").unwrap_or(DEFAULTS.listen_timeout),
+        serving,
         depends_on: depends_on(fields),
         essential: fields.flag("essential").unwrap_or(true),
         source: origin.source.map(Path::to_path_buf),

@@ -13,7 +13,7 @@ use crate::config::json::object;
 use crate::config::{program, secrets};
 use crate::supervisor::spec::{
     AppSpec, Condition, Dependency, Environment, Limits, LogBoth, LogFormat, LogFull, LogTarget,
-    OnDaemonLoss, Restart, Stdin,
+    OnDaemonLoss, Ports, Restart, Stdin,
 };
 
 /// The fields in which a spec differs from the defaults; `name`, `script`, `cwd` and `inherit_env`
@@ -125,7 +125,16 @@ fn what(spec: &AppSpec) -> Vec<Field> {
             spec.instance_var != DEFAULTS.instance_var,
         ),
         optional("increment_var", spec.increment_var.as_deref()),
+        optional("port", spec.ports().map(port)),
     ]
+}
+
+/// A number where it is one.
+fn port(ports: Ports) -> Value {
+    match ports {
+        Ports::One(port) => port.into(),
+        Ports::Range { .. } | Ports::Auto { .. } => ports.to_string().into(),
+    }
 }
 
 fn environment(spec: &AppSpec) -> Vec<Field> {
@@ -221,6 +230,7 @@ fn depends_on(dependencies: &[Dependency]) -> Value {
     let word = |condition| match condition {
         Condition::Started => "started",
         Condition::Ready => "ready",
+        Condition::Healthy => "healthy",
         Condition::Done => "done",
     };
     let entry = |dependency: &Dependency| {

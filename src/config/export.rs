@@ -214,6 +214,7 @@ fn pm2(spec: &AppSpec, notes: &mut Vec<String>) -> Fields {
             "max_restarts" if spec.max_restarts == 0 => lost.push("max_restarts: 0"),
             "log_type" if value == "json" => fields.push((name, value)),
             "log_type" => lost.push("log_type"),
+            "port" if !value.is_number() => lost.push("port"),
             name if NOT_IN_PM2.contains(&name) => lost.push(name),
             name => fields.push((name, value)),
         }

@@ -61,6 +61,7 @@ pub(super) fn compose(apps: &[AppSpec], notes: &mut Vec<String>) -> String {
             for dependency in &spec.depends_on {
                 let condition = match dependency.condition {
                     Condition::Started | Condition::Ready => "service_started",
+                    Condition::Healthy => "service_healthy",
                     Condition::Done => "service_completed_successfully",
                 };
                 let name = plain(&dependency.name);
@@ -73,6 +74,9 @@ pub(super) fn compose(apps: &[AppSpec], notes: &mut Vec<String>) -> String {
         }
         if spec.inherit_env {
             lost.push("the inherited environment");
+        }
+        if spec.ports().is_some() {
+            lost.push("port");
         }
         note_lost(spec, "Compose", &lost, notes);
     }
@@ -136,6 +140,9 @@ pub(super) fn systemd(apps: &[AppSpec], notes: &mut Vec<String>) -> String {
         }
         if spec.inherit_env {
             lost.push("the inherited environment");
+        }
+        if spec.ports().is_some() {
+            lost.push("port");
         }
         note_lost(spec, "systemd", &lost, notes);
     }

@@ -12,6 +12,8 @@ mod assemble;
 mod assemble_env;
 /// Its output.
 mod assemble_logs;
+/// Its ports and its health check.
+mod assemble_serving;
 /// A spec as the fields of an app file again.
 pub mod definition;
 /// Environment files.

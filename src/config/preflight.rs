@@ -301,6 +301,10 @@ pub fn explain(spec: &AppSpec, error: SpawnError) -> Problem {
         Stage::Directory => format!("cannot enter working directory '{cwd}': {words}"),
         Stage::Fork => format!("cannot start another process: {words}"),
         Stage::Prepare => format!("cannot prepare the start of '{}': {words}", spec.name),
+        Stage::Port if error == SpawnError::NO_FREE_PORT => {
+            format!("no port of '{}' is free", spec.name)
+        }
+        Stage::Port => format!("the port of '{}' is in use", spec.name),
         Stage::Session => format!("cannot make a session for '{}': {words}", spec.name),
         Stage::Cgroup => format!("cannot enter the control group of '{}': {words}", spec.name),
         Stage::Limits => format!("cannot set the limits of '{}': {words}", spec.name),

@@ -126,6 +126,7 @@ impl Daemon {
                 lives: true,
                 adopted: Some(Adopted { pidfd, watch }),
                 cookie: found.cookie,
+                port: found.port,
                 slot: found.slot,
                 successor: false,
                 stdin: None,

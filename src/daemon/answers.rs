@@ -2,22 +2,23 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::base::ExitStatus;
+use crate::base::{ExitStatus, Stage};
 use crate::config::definition::{definition, without_secrets};
 use crate::config::json::object;
 use crate::config::problem::Problem;
 use crate::config::units::span;
 use crate::config::{envfile, preflight, secrets};
+use crate::daemon::postmortem::{self, Cause};
 use crate::daemon::requests::{Pending, data};
-use crate::daemon::{Daemon, postmortem};
+use crate::daemon::{Daemon, ports};
 use crate::proto::messages::entry::ResultEntry;
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::millis;
 use crate::proto::messages::session::Answer;
 use crate::supervisor::spec::{AppSpec, Environment};
 use crate::supervisor::vocabulary::{
-    Action, ErroredReason, Failure, Input, Options, Outcome, Refusal, Reply, ReplyTo, Request,
-    Until,
+    Action, ErroredReason, Failure, Input, Instead, Options, Outcome, Refusal, Reply, ReplyTo,
+    Request, Until,
 };
 use crate::supervisor::{Goal, Process};
 
@@ -128,8 +129,12 @@ impl Daemon {
             exit_code: outcome.exit.and_then(ExitStatus::code),
             signal: outcome.exit.and_then(ExitStatus::signal),
             took: millis(outcome.took),
-            restarted_instead: outcome.restarted_instead,
-            port: None,
+            restarted_instead: outcome.restarted_instead.is_some(),
+            restarted_because: outcome.restarted_instead.map(|why| match why {
+                Instead::NoReadiness => "a reload needs wait_ready",
+                Instead::SamePort => "old and new cannot share the port",
+            }),
+            port: process.and_then(Process::port),
             error,
         }
     }
@@ -145,6 +150,14 @@ impl Daemon {
             Failure::Spawn(error) => {
                 let spec = outcome.process.and_then(|id| self.supervisor.process(id));
                 match spec {
+                    Some(process) if error.stage == Stage::Port => {
+                        let now = self.now.mono;
+                        let pause = process.retry_at().map(|at| millis(at.since(now)));
+                        self.no_port(process, error)
+                            .with("restart_in", pause)
+                            .with("unstable", process.unstable_restarts())
+                            .with("max_restarts", process.spec().max_restarts)
+                    }
                     Some(process) => problem(&preflight::explain(process.spec(), error))
                         .with("errno", crate::sys::errno_name(error.errno))
                         .with("stage", json!(error.stage)),
@@ -157,14 +170,22 @@ impl Daemon {
                     .process
                     .and_then(|id| self.supervisor.process(id))
                     .map(|process| process.spec().max_restarts);
-                let ours = |pid| {
-                    let child = self.children.by_pid(pid)?;
-                    self.supervisor.process_of(child).map(|process| process.spec().name.to_string())
+                let cause = postmortem::cause(&lines);
+                let why = match cause {
+                    Some(Cause::PortInUse(port)) => ports::in_use(port, self.holder(port).as_ref()),
+                    Some(Cause::PortForbidden(port)) => {
+                        format!("not permitted to listen on port {port}")
+                    }
+                    None => format!("{status} after {}", short(uptime)),
                 };
-                let message = postmortem::explain(name, &lines, &ours).unwrap_or_else(|| {
-                    format!("{name} did not stay up: {status} after {}", short(uptime))
-                });
-                died(message, status, &lines)
+                let reply = died(format!("{name} did not stay up: {why}"), status, &lines);
+                let reply = match cause {
+                    Some(Cause::PortForbidden(port)) => reply.with("hint", format!(
+                        "setcap, a higher port, or \"listen\": [\"tcp:{port}\"] so that pmd opens it"
+                    )),
+                    Some(Cause::PortInUse(_)) | None => reply,
+                };
+                reply
                     .with("uptime", millis(uptime))
                     .with("restart_in", restart_in.map(millis))
                     .with("unstable", unstable)

@@ -351,6 +351,7 @@ impl Daemon {
                 restarts: survivor.found.restarts,
                 unstable: survivor.found.unstable,
                 ready: survivor.found.ready,
+                port: survivor.found.port,
             })
             .collect();
         let slots: Vec<_> = survivors.iter().map(|s| s.found).chain(resting).collect();

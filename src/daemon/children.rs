@@ -17,6 +17,8 @@ pub struct Child {
     pub adopted: Option<Adopted>,
     /// What it carries in its environment: `PMD_COOKIE`.
     pub cookie: u64,
+    /// Nobody else is given it while this child lives.
+    pub port: Option<u16>,
     /// Its place in the live table; a reload's successor has one of its own.
     pub slot: SlotId,
     pub successor: bool,

@@ -36,9 +36,9 @@ impl Daemon {
     }
 
     fn spawns_one(&mut self, effect: Effect, slice: &mut usize) {
-        if let Effect::Spawn { child, process, instance, spec } = effect {
+        if let Effect::Spawn { child, process, instance, spec, port } = effect {
             *slice -= 1;
-            self.launch(child, process, instance, &spec);
+            self.launch(child, process, instance, &spec, port);
         }
     }
 

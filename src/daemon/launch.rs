@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::base::{ChildId, ProcId, SpawnError, Stage, Stream};
+use crate::base::{ChildId, Pid, ProcId, SpawnError, Stage, Stream};
 use crate::config::{envfile, program};
 use crate::daemon::Daemon;
 use crate::daemon::children::{Child, Notification};
@@ -24,7 +24,7 @@ use crate::daemon::{account, places, plan};
 use crate::proto::messages::event::Subject;
 use crate::reactor::{Interest, Readiness};
 use crate::supervisor::spec::{AppSpec, Environment, OnDaemonLoss, Stdin};
-use crate::supervisor::vocabulary::{Input, Target};
+use crate::supervisor::vocabulary::{Input, PortWish, Target};
 use crate::sys::args::CArgs;
 use crate::sys::dir::Dir;
 use crate::sys::pidfd::PidFd;
@@ -81,9 +81,13 @@ impl Daemon {
         process: ProcId,
         instance: u32,
         spec: &Rc<AppSpec>,
+        port: Option<PortWish>,
     ) {
-        let input = match self.try_launch(child, process, instance, spec) {
-            Ok(pid) => Input::Spawned { child, pid },
+        let launched = self
+            .choose_port(process, instance, port)
+            .and_then(|port| Ok((self.try_launch(child, process, instance, spec, port)?, port)));
+        let input = match launched {
+            Ok((pid, port)) => Input::Spawned { child, pid, port },
             Err(error) => {
                 if let Some(entry) =
                     self.entries.get(&process).filter(|entry| entry.child.is_none())
@@ -102,7 +106,8 @@ impl Daemon {
         process: ProcId,
         instance: u32,
         spec: &Rc<AppSpec>,
-    ) -> Result<crate::base::Pid, SpawnError> {
+        port: Option<u16>,
+    ) -> Result<Pid, SpawnError> {
         self.prepare_entry(process, instance, spec).map_err(prepare)?;
         let inherit = self.container.as_ref().is_some_and(|container| container.inherit);
         for stream in Stream::BOTH.into_iter().filter(|_| !inherit) {
@@ -136,6 +141,7 @@ impl Daemon {
             process,
             instance,
             cookie,
+            port,
             notify_socket,
             account: account.as_ref().and_then(|account| account.user.as_ref()),
         };
@@ -193,7 +199,7 @@ impl Daemon {
         } else {
             entry.slot
         };
-        self.live.spawning(slot, child);
+        self.live.spawning(slot, child, port);
         let spawned = self.spawner.spawn(&Spawn {
             program: &program,
             args: &self.launcher.args,
@@ -248,6 +254,7 @@ impl Daemon {
                 lives: true,
                 adopted: None,
                 cookie,
+                port,
                 slot,
                 successor,
                 stdin,
@@ -432,7 +439,7 @@ fn write_pid_file(path: &Path, pid: i32) -> io::Result<()> {
 }
 
 /// What tells this child from every other of this boot.
-fn identity(pid: crate::base::Pid, pidfd: Option<OwnedFd>) -> Identity {
+fn identity(pid: Pid, pidfd: Option<OwnedFd>) -> Identity {
     let pidfs_inode =
         pidfd.map(PidFd::from).and_then(|pidfd| pidfd.inode().ok().flatten()).unwrap_or_default();
     let start_ticks = match pidfs_inode {

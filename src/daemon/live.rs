@@ -48,6 +48,8 @@ mod word {
     pub const RESTARTS: usize = 10;
     pub const UNSTABLE: usize = 11;
     pub const FLAGS: usize = 12;
+    /// 0: none.
+    pub const PORT: usize = 13;
 }
 
 mod flag {
@@ -87,6 +89,7 @@ pub struct Found {
     pub restarts: u32,
     pub unstable: u32,
     pub ready: bool,
+    pub port: Option<u16>,
 }
 
 /// The mapped table.
@@ -193,6 +196,7 @@ impl LiveTable {
             restarts: count(word::RESTARTS),
             unstable: count(word::UNSTABLE),
             ready: flags & flag::READY != 0,
+            port: u16::try_from(load(word::PORT)).ok().filter(|&port| port > 0),
         })
     }
 
@@ -228,9 +232,10 @@ impl LiveTable {
     }
 
     /// A child is about to be spawned.
-    pub fn spawning(&self, slot: SlotId, child: ChildId) {
+    pub fn spawning(&self, slot: SlotId, child: ChildId, port: Option<u16>) {
         self.store_in(slot, word::PID, 0);
         self.store_in(slot, word::CHILD, child.0);
+        self.store_in(slot, word::PORT, port.unwrap_or(0).into());
         self.set_flags(slot, flag::SPAWNING, flag::READY);
     }
 
@@ -256,6 +261,7 @@ impl LiveTable {
         for at in [
             word::COOKIE,
             word::CHILD,
+            word::PORT,
             word::PIDFS_INODE,
             word::START_TICKS,
             word::STARTED_MONO,
@@ -327,7 +333,7 @@ mod tests {
         {
             let mut table = LiveTable::open(&path, 1).unwrap();
             let slot = table.claim(ProcId(3), 42, false).unwrap();
-            table.spawning(slot, ChildId(5));
+            table.spawning(slot, ChildId(5), Some(3000));
             table.pipe(slot, Stream::Err, 1234);
             table.spawned(slot, Pid::new(77).unwrap(), identity, now);
             table.counters(slot, 2, 1, true);
@@ -338,6 +344,7 @@ mod tests {
         assert_eq!((only.pid, only.spawning), (Pid::new(77), false));
         assert_eq!((only.identity, only.cookie, only.pipes), (identity, 42, [0, 1234]));
         assert_eq!((only.started, only.restarts, only.unstable, only.ready), (now, 2, 1, true));
+        assert_eq!(only.port, Some(3000));
         std::fs::remove_file(path).unwrap();
     }
 
@@ -367,7 +374,7 @@ mod tests {
         let path = path("reuse");
         let mut table = LiveTable::open(&path, 1).unwrap();
         let first = table.claim(ProcId(1), 1, false).unwrap();
-        table.spawning(first, ChildId(1));
+        table.spawning(first, ChildId(1), None);
         table.release(first);
         assert_eq!(table.claim(ProcId(2), 2, false).unwrap(), first);
         let found = table.found();

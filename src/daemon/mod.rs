@@ -26,6 +26,7 @@ mod notify;
 mod output;
 mod places;
 mod plan;
+mod ports;
 mod postmortem;
 mod queries;
 mod requests;

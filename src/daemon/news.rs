@@ -120,6 +120,7 @@ impl Daemon {
     fn status_facts(&self, process: ProcId) -> StatusFacts {
         self.supervisor.process(process).map_or_else(StatusFacts::default, |found| StatusFacts {
             pid: found.pid().map(crate::base::Pid::raw),
+            port: found.port(),
             restarts: found.restarts(),
             unstable_restarts: found.unstable_restarts(),
             last_exit: found.last_exit().map(|exit| exit.status),

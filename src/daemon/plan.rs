@@ -20,6 +20,8 @@ pub struct Injected<'a> {
     pub process: ProcId,
     pub instance: u32,
     pub cookie: u64,
+    /// `PORT`, where it has been given one.
+    pub port: Option<u16>,
     pub notify_socket: Option<&'a str>,
     /// The user it runs as, where that is not the daemon's.
     pub account: Option<&'a Account>,
@@ -67,6 +69,7 @@ pub fn environment(
         OWN.contains(&name)
             || name == spec.instance_var
             || (injected.notify_socket.is_some() && name == "NOTIFY_SOCKET")
+            || (injected.port.is_some() && name == "PORT")
     };
     let in_files =
         |name: &str, from: usize| files.iter().skip(from).any(|file| file.get(name).is_some());
@@ -115,6 +118,9 @@ pub fn environment(
     push(env, "PM2_INSTANCE_ID", put(text, injected.instance))?;
     push(env, &spec.instance_var, put(text, injected.instance))?;
     push(env, "PMD_COOKIE", put(text, format_args!("{:016x}", injected.cookie)))?;
+    if let Some(port) = injected.port {
+        push(env, "PORT", put(text, port))?;
+    }
     if let Some(path) = injected.notify_socket {
         push(env, "NOTIFY_SOCKET", path)?;
     }

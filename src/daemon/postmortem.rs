@@ -1,39 +1,18 @@
 //! Reads the last words of a program that did not stay up, for the two reasons that come most often:
-//! its port is taken, or it may not open it. Pure but for looking up who holds the port.
+//! its port is taken, or it may not open it. Pure.
 
-use std::fs;
-
-use crate::base::Pid;
-use crate::sys::proc;
-
-/// Generations that lie between a process of ours and the program of its that listens, at most.
-const GENERATIONS: usize = 8;
-
-/// A sentence that says more than the exit code, where the last lines of stderr give one away.
-///
-/// `ours`: the name of the process whose main process has this pid.
-#[must_use]
-pub fn explain(
-    name: &str,
-    lines: &[String],
-    ours: &dyn Fn(Pid) -> Option<String>,
-) -> Option<String> {
-    if let Some(port) = port_in_use(lines) {
-        let holder = listener_on(port).map(|(pid, program)| {
-            let owner = owner_of(pid, ours).map(|owner| format!(", process '{owner}' of pmd"));
-            format!(" by '{program}' (pid {pid}{})", owner.unwrap_or_default())
-        });
-        let holder = holder.unwrap_or_default();
-        return Some(format!("{name} did not stay up: port {port} is in use{holder}"));
-    }
-    let port = port_forbidden(lines)?;
-    Some(format!("{name} did not stay up: not permitted to listen on port {port}"))
+/// What the last lines of stderr give away.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    PortInUse(u16),
+    PortForbidden(u16),
 }
 
-/// The process of ours that a pid belongs to: itself, or the nearest that it descends from.
-fn owner_of(pid: Pid, ours: &dyn Fn(Pid) -> Option<String>) -> Option<String> {
-    let parent = |&pid: &Pid| Pid::new(proc::stat(pid).ok()??.parent);
-    std::iter::successors(Some(pid), parent).take(GENERATIONS).find_map(ours)
+/// Why it ended, where its last lines say more than its exit code.
+#[must_use]
+pub fn cause(lines: &[String]) -> Option<Cause> {
+    let in_use = port_in_use(lines).map(Cause::PortInUse);
+    in_use.or_else(|| port_forbidden(lines).map(Cause::PortForbidden))
 }
 
 /// The port that was found taken: `EADDRINUSE: address already in use :::3000` (Node),
@@ -72,28 +51,6 @@ fn port_in(line: &str) -> Option<u16> {
         number(lower.get(at + 4..)?)
     };
     after_colon.or_else(after_word)
-}
-
-/// Who listens on a TCP port of this host: pid and name of the program, as far as we may look.
-///
-/// Source of the columns: proc(5), `/proc/net/tcp`; state `0A` is LISTEN.
-fn listener_on(port: u16) -> Option<(Pid, String)> {
-    let wanted = format!(":{port:04X}");
-    let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|path| {
-        fs::read_to_string(path).ok()?.lines().skip(1).find_map(|line| {
-            let mut columns = line.split_whitespace();
-            let is_ours = columns.nth(1)?.ends_with(&wanted) && columns.nth(1)? == "0A";
-            if is_ours { columns.nth(5).map(str::to_owned) } else { None }
-        })
-    })?;
-    let link = format!("socket:[{inode}]");
-    proc::all().ok()?.find_map(|pid| {
-        let holds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().any(|entry| {
-            fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == link.as_str())
-        });
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        holds.then(|| (pid, name.trim_end().to_owned()))
-    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::daemon::log_requests::LogWork;
 use crate::daemon::{Daemon, Ending, answers};
 use crate::proto::control::{Hello, PROTOCOL, hello_data};
 use crate::proto::messages::error::{Code, ErrorReply};
-use crate::proto::messages::request::{Ask, Command, EnvWish, Verb};
+use crate::proto::messages::request::{Ask, Change, Command, Verb};
 use crate::proto::messages::session::{Answer, Subscription};
 use crate::supervisor::spec::{AppSpec, Environment};
 use crate::supervisor::vocabulary::{
@@ -217,8 +217,8 @@ impl Daemon {
         Ok((action, Request::Command { action: acting, targets, options }))
     }
 
-    fn change(&mut self, wish: EnvWish) -> Result<Option<EnvChange>, ErrorReply> {
-        if wish == EnvWish::default() {
+    fn change(&mut self, wish: Change) -> Result<Option<EnvChange>, ErrorReply> {
+        if wish == Change::default() {
             return Ok(None);
         }
         let inherited = match wish.environment {
@@ -226,7 +226,7 @@ impl Daemon {
             None => None,
         };
         let env = variables(wish.env.unwrap_or_default())?;
-        Ok(Some(EnvChange { inherited, env }))
+        Ok(Some(EnvChange { inherited, env, port: wish.port }))
     }
 
     /// The caller's environment, shared with processes that have the same.

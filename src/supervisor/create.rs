@@ -10,7 +10,7 @@ use crate::base::ProcId;
 use crate::supervisor::dependencies::find_circle;
 use crate::supervisor::process::{Change, Goal, Seat};
 use crate::supervisor::requests::refuse;
-use crate::supervisor::spec::{AppSpec, MAX_INSTANCES};
+use crate::supervisor::spec::{AppSpec, MAX_INSTANCES, Ports};
 use crate::supervisor::tasks::{Job, Order, Plan};
 use crate::supervisor::vocabulary::{Existing, Options, Refusal, ReplyTo, Scale};
 use crate::supervisor::{Supervisor, Turn, Unsaved};
@@ -69,7 +69,10 @@ impl Supervisor {
                 Scale::Down(count) => present.checked_sub(count),
             };
             match wanted.filter(|wanted| (1..=MAX_INSTANCES).contains(wanted)) {
-                Some(wanted) => self.resize(&name, wanted, &mut tasks, turn),
+                Some(wanted) => match self.no_room(&name, wanted) {
+                    Some(reason) => tasks.push((first, Job::Refuse(reason))),
+                    None => self.resize(&name, wanted, &mut tasks, turn),
+                },
                 None => tasks.push((
                     first,
                     Job::Refuse(format!(
@@ -79,6 +82,11 @@ impl Supervisor {
             }
         }
         tasks
+    }
+
+    /// Why an app cannot have so many instances, if its ports are the reason.
+    fn no_room(&self, name: &str, wanted: u32) -> Option<String> {
+        too_few(self.table.definition(name)?.ports()?, name, wanted)
     }
 
     fn resize(&mut self, name: &str, wanted: u32, tasks: &mut Tasks, turn: &mut Turn<'_>) {
@@ -114,6 +122,11 @@ impl Supervisor {
                     "{} cannot have {} instances: 1 to {MAX_INSTANCES}",
                     spec.name, spec.instances
                 )));
+            }
+            if let Some(ports) = spec.ports()
+                && let Some(reason) = too_few(ports, &spec.name, spec.instances)
+            {
+                return Err(Refusal::Invalid(reason));
             }
             if self.is_leaving(&spec.name) {
                 return Err(Refusal::Invalid(format!("{} is being deleted", spec.name)));
@@ -182,7 +195,7 @@ impl Supervisor {
         for (_, id) in self.surviving(spec) {
             let Some(process) = self.table.get(id) else { continue };
             let job = if spec.autostart || process.goal() == Goal::Up {
-                Job::Restart { spec: Some(Rc::clone(spec)), kill_timeout: None }
+                Job::Restart { spec: Some(Rc::clone(spec)), port: None, kill_timeout: None }
             } else {
                 self.redefine(id, Rc::clone(spec), turn);
                 Job::Nothing { changed: true }
@@ -203,7 +216,7 @@ impl Supervisor {
             let job = if fields.is_empty() {
                 start_or_leave(spec)
             } else if spec.autostart || process.goal() == Goal::Up {
-                Job::Reload { spec: Some(Rc::clone(spec)) }
+                Job::Reload { spec: Some(Rc::clone(spec)), port: None }
             } else {
                 self.redefine(id, Rc::clone(spec), turn);
                 Job::Nothing { changed: true }
@@ -283,6 +296,12 @@ impl Supervisor {
         instances.truncate(usize::try_from(spec.instances).unwrap_or(usize::MAX));
         instances
     }
+}
+
+/// Says so where there are more instances than ports.
+fn too_few(ports: Ports, name: &str, instances: u32) -> Option<String> {
+    let room = ports.room().filter(|&room| room < instances)?;
+    Some(format!("{name} has {room} ports ({ports}) for {instances} instances"))
 }
 
 /// An app says itself whether it should run.

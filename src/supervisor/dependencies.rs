@@ -32,6 +32,7 @@ pub(super) struct Dependencies {
 enum Need {
     Started,
     Ready,
+    Healthy,
     Done,
 }
 
@@ -71,12 +72,13 @@ impl Dependencies {
 }
 
 impl Need {
-    const ALL: [Self; 3] = [Self::Started, Self::Ready, Self::Done];
+    const ALL: [Self; 4] = [Self::Started, Self::Ready, Self::Healthy, Self::Done];
 
     fn condition(self) -> Condition {
         match self {
             Self::Started => Condition::Started,
             Self::Ready => Condition::Ready,
+            Self::Healthy => Condition::Healthy,
             Self::Done => Condition::Done,
         }
     }
@@ -87,6 +89,7 @@ impl From<Condition> for Need {
         match condition {
             Condition::Started => Self::Started,
             Condition::Ready => Self::Ready,
+            Condition::Healthy => Self::Healthy,
             Condition::Done => Self::Done,
         }
     }

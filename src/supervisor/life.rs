@@ -56,6 +56,7 @@ impl Process {
             process: self.id,
             instance: self.instance,
             spec: Rc::clone(&self.spec),
+            port: self.port_wish(),
         });
     }
 
@@ -95,12 +96,12 @@ impl Process {
     ) -> Change {
         self.state = State::Online { life, ready };
         self.tell(cx);
-        let (pid, took) = (life.pid, cx.now.mono.since(since));
+        let (pid, port, took) = (life.pid, self.port(), cx.now.mono.since(since));
         self.publish(
             match birth {
-                Birth::First => NoticeKind::Started { pid, took },
+                Birth::First => NoticeKind::Started { pid, port, took },
                 Birth::Again(reason) => {
-                    NoticeKind::Restarted { pid, restarts: self.restarts, reason, took }
+                    NoticeKind::Restarted { pid, port, restarts: self.restarts, reason, took }
                 }
             },
             cx,

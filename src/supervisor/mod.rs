@@ -11,6 +11,7 @@
 //! | `life`, `view`  | how its transitions are made; what it tells about itself           |
 //! | `restart`       | whether and when it gets another life                              |
 //! | `exits`         | how its last children ended                                        |
+//! | `served`        | its port and its health                                            |
 //! | `reload`        | its second child, while it is being reloaded                       |
 //! | `table`         | all processes, by id and by app                                    |
 //! | `children`      | which child sits where                                             |
@@ -47,6 +48,7 @@ mod process;
 mod reload;
 mod requests;
 mod restart;
+mod served;
 mod snapshot;
 pub mod spec;
 mod table;
@@ -126,7 +128,10 @@ impl Supervisor {
         let turn = &mut Turn { now, effects };
         match input {
             Input::Request { from, request } => self.request(from, request, turn),
-            Input::Spawned { child, pid } => self.news(child, Event::Spawned(pid), turn),
+            Input::Spawned { child, pid, port } => {
+                self.given(child, port);
+                self.news(child, Event::Spawned(pid), turn);
+            }
             Input::SpawnFailed { child, error } => {
                 self.news(child, Event::SpawnFailed(error), turn);
             }
@@ -188,6 +193,15 @@ impl Supervisor {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         !self.table.has_sides() && !self.table.iter().any(Process::is_active)
+    }
+
+    /// A child has been given its port. Which one is saved, so that it is the same the next time.
+    fn given(&mut self, child: ChildId, port: Option<u16>) {
+        let Some(seat) = self.children.find(child) else { return };
+        let Some(process) = self.table.seated_mut(seat) else { return };
+        if process.give(port) && seat == Seat::Front(process.id) {
+            self.unsaved = Unsaved::Now;
+        }
     }
 
     fn news(&mut self, child: ChildId, event: Event, turn: &mut Turn<'_>) {

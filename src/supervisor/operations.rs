@@ -18,6 +18,7 @@ use crate::supervisor::dependencies::in_order;
 use crate::supervisor::judge::{Judgement, judge};
 use crate::supervisor::outcome::{is_broken, not_found, outcome};
 use crate::supervisor::process::{Change, Event, Goal, Seat};
+use crate::supervisor::spec::Ports;
 use crate::supervisor::tasks::{
     Group, Job, Operation, OperationId, Order, Phase, Plan, Slot, Task, TaskId,
 };
@@ -25,7 +26,7 @@ use crate::supervisor::timers::Due;
 use crate::supervisor::vocabulary::{
     Effect, Failure, Outcome, Patience, Reply, RestartReason, Status, Until,
 };
-use crate::supervisor::{Supervisor, Todo, Turn};
+use crate::supervisor::{Process, Supervisor, Todo, Turn, Unsaved};
 
 impl Supervisor {
     /// Enters an operation and begins what may begin.
@@ -49,7 +50,7 @@ impl Supervisor {
                 ended: false,
                 killed: false,
                 exit: None,
-                restarted_instead: false,
+                restarted_instead: None,
             }));
         }
         let mut operation = Operation {
@@ -179,6 +180,9 @@ impl Supervisor {
         match job {
             Job::Start => {
                 task.changed = !up;
+                if !up {
+                    self.serve_instead(front, None);
+                }
                 self.step(front, Event::Start, turn);
                 self.consider(id, &Change::Nothing, turn);
             }
@@ -188,18 +192,25 @@ impl Supervisor {
                 self.step(front, Event::Stop { goal: Goal::Down, kill_timeout }, turn);
                 self.consider(id, &Change::Nothing, turn);
             }
-            Job::Restart { spec, kill_timeout } => {
+            Job::Restart { spec, port, kill_timeout } => {
+                if let Some(reason) = no_port(port, process) {
+                    return self.close(id, Some(Failure::Invalid(reason)), turn);
+                }
                 task.changed = true;
                 self.end_side(process_id, kill_timeout, turn);
                 if let Some(spec) = spec {
                     self.redefine(process_id, spec, turn);
                 }
+                self.serve_instead(front, port);
                 let reason = RestartReason::Command;
                 self.step(front, Event::Restart { reason, kill_timeout }, turn);
             }
-            Job::Reload { spec } => {
+            Job::Reload { spec, port } => {
+                if let Some(reason) = no_port(port, process) {
+                    return self.close(id, Some(Failure::Invalid(reason)), turn);
+                }
                 task.changed = true;
-                self.begin_reload(id, process_id, spec, turn);
+                self.begin_reload(id, process_id, spec, port, turn);
             }
             Job::Delete => {
                 task.changed = true;
@@ -235,6 +246,14 @@ impl Supervisor {
                 self.close(id, None, turn);
             }
             Job::Refuse(reason) => self.close(id, Some(Failure::Invalid(reason)), turn),
+        }
+    }
+
+    /// The port that somebody asked for with this start, or nobody did.
+    pub(super) fn serve_instead(&mut self, seat: Seat, ports: Option<Ports>) {
+        let Some(process) = self.table.seated_mut(seat) else { return };
+        if process.serve_instead(ports) {
+            self.unsaved = Unsaved::Now;
         }
     }
 
@@ -425,4 +444,11 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Why this process cannot have one of the ports that were asked for.
+fn no_port(ports: Option<Ports>, process: &Process) -> Option<String> {
+    let ports @ Ports::Range { .. } = ports? else { return None };
+    let (name, instance) = (process.name(), process.instance());
+    ports.fixed(instance).is_none().then(|| format!("{name}:{instance} has no port in {ports}"))
 }

@@ -59,7 +59,7 @@ pub(super) fn not_found(target: Target) -> Outcome {
         killed: false,
         exit: None,
         took: Duration::ZERO,
-        restarted_instead: false,
+        restarted_instead: None,
         failure: Some(Failure::NotFound),
     }
 }

@@ -38,6 +38,7 @@ use crate::base::{ChildId, ExitStatus, Now, Pid, ProcId, SpawnError, Time, WallT
 use crate::supervisor::children::Children;
 use crate::supervisor::exits::Exits;
 use crate::supervisor::restart::{History, Verdict};
+use crate::supervisor::served::Served;
 use crate::supervisor::spec::AppSpec;
 use crate::supervisor::timers::{Timer, Timers};
 use crate::supervisor::vocabulary::{Effect, ErroredReason, NoticeKind, RestartReason, Status};
@@ -89,6 +90,8 @@ pub struct Process {
     pub(super) namespace: Rc<str>,
     pub(super) created_at: WallTime,
     pub(super) exits: Exits,
+    /// Its port and its health; `None`: it has neither.
+    pub(super) served: Option<Box<Served>>,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -5,8 +5,9 @@
 //! was replaced is stopped, now sitting beside. A successor that fails is stopped; nothing else
 //! happens. At no other time does one process have two children.
 //!
-//! Only apps that report readiness are reloaded like this. Of others nobody could tell when the
-//! new child serves; they are restarted, one after the other.
+//! Only apps that report readiness are reloaded like this, and only if their ports allow two
+//! children. Of others nobody could tell when the new child serves; they are restarted, one after
+//! the other.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,11 +15,11 @@ use std::time::Duration;
 use crate::base::ProcId;
 use crate::supervisor::process::{Birth, Change, Event, Goal, Process, Seat, State};
 use crate::supervisor::restart::History;
-use crate::supervisor::spec::AppSpec;
+use crate::supervisor::spec::{AppSpec, Ports};
 use crate::supervisor::table::{Fate, Side};
 use crate::supervisor::tasks::{Phase, TaskId};
 use crate::supervisor::timers::{Due, Timer};
-use crate::supervisor::vocabulary::{Effect, Failure, NoticeKind, RestartReason};
+use crate::supervisor::vocabulary::{Effect, Failure, Instead, NoticeKind, RestartReason};
 use crate::supervisor::{Supervisor, Todo, Turn, Unsaved};
 
 impl Supervisor {
@@ -28,6 +29,7 @@ impl Supervisor {
         task: TaskId,
         id: ProcId,
         spec: Option<Rc<AppSpec>>,
+        port: Option<Ports>,
         turn: &mut Turn<'_>,
     ) {
         let Some(open) = self.operations.task_mut(task) else { return };
@@ -45,14 +47,23 @@ impl Supervisor {
             | State::Errored { .. } => false,
         };
         let spec = spec.unwrap_or_else(|| Rc::clone(process.spec()));
-        if lives && spec.wait_ready {
+        let instead = if !spec.wait_ready {
+            Some(Instead::NoReadiness)
+        } else if process.would_share_its_port(port.or_else(|| spec.ports())) {
+            Some(Instead::SamePort)
+        } else {
+            None
+        };
+        if lives && instead.is_none() {
             open.phase = Phase::Beside;
             self.table.insert_side(id, spec);
+            self.serve_instead(Seat::Side(id), port);
             self.with(Seat::Side(id), turn, |successor, cx| successor.bear(Birth::First, cx));
             return;
         }
-        open.restarted_instead = lives;
+        open.restarted_instead = instead.filter(|_| lives);
         self.redefine(id, spec, turn);
+        self.serve_instead(Seat::Front(id), port);
         let restart = Event::Restart { reason: RestartReason::Reload, kill_timeout: None };
         self.step(Seat::Front(id), restart, turn);
     }
@@ -152,7 +163,7 @@ impl Supervisor {
         }
         let Some((process, side)) = self.table.pair_mut(id) else { return };
         side.fate = Fate::Predecessor;
-        if !Rc::ptr_eq(process.spec(), &side.process.spec) {
+        if !Rc::ptr_eq(process.spec(), &side.process.spec) || !process.serves_like(&side.process) {
             self.unsaved = Unsaved::Now;
         }
         if process.goal != Goal::Up {
@@ -172,7 +183,8 @@ impl Supervisor {
                 process.publish(NoticeKind::ConfigChanged { fields: changed.clone() }, cx);
             }
             if let Some(pid) = process.pid() {
-                process.publish(NoticeKind::Reloaded { pid, changed }, cx);
+                let port = process.port();
+                process.publish(NoticeKind::Reloaded { pid, port, changed }, cx);
             }
             Change::Online
         });
@@ -237,6 +249,7 @@ fn replace(process: &mut Process, side: &mut Side) -> Vec<&'static str> {
     }
     std::mem::swap(&mut process.state, &mut side.process.state);
     std::mem::swap(&mut process.spec, &mut side.process.spec);
+    std::mem::swap(&mut process.served, &mut side.process.served);
     process.pending = None;
     process.history = History::default();
     process.restarts = process.restarts.saturating_add(1);

@@ -50,15 +50,18 @@ impl Supervisor {
                 order = Order::Down;
                 all(&ids, &Job::Stop { kill_timeout })
             }
-            Action::Restart { change, kill_timeout } => self
-                .changed(&ids, change)
-                .into_iter()
-                .map(|(id, spec)| (id, Job::Restart { spec, kill_timeout }))
-                .collect(),
+            Action::Restart { change, kill_timeout } => {
+                let port = change.as_ref().and_then(|change| change.port);
+                self.changed(&ids, change)
+                    .into_iter()
+                    .map(|(id, spec)| (id, Job::Restart { spec, port, kill_timeout }))
+                    .collect()
+            }
             Action::Reload { change } => {
                 order = Order::Rolling;
+                let port = change.as_ref().and_then(|change| change.port);
                 let changed = self.changed(&ids, change).into_iter();
-                changed.map(|(id, spec)| (id, Job::Reload { spec })).collect()
+                changed.map(|(id, spec)| (id, Job::Reload { spec, port })).collect()
             }
             Action::Delete => {
                 if let Err(refusal) = self.may_delete(&ids) {

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{ChildId, ExitStatus, ProcId, Signal};
-use crate::supervisor::spec::{AppSpec, Condition, Dependency, Restart};
+use crate::supervisor::spec::{AppSpec, Condition, Dependency, Ports, Restart, Serving};
 use crate::supervisor::tests::spec;
 use crate::supervisor::vocabulary::{
     Action, EnvChange, Existing, Input, Options, Patience, Request, Scale, Target, Until,
@@ -152,6 +152,7 @@ fn command(random: &mut Random, world: &mut World) {
     let change = random.one_in(3).then(|| EnvChange {
         inherited: None,
         env: vec![("N".to_owned(), random.below(3).to_string())],
+        port: random.one_in(3).then(|| ports(random)),
     });
     let action = match random.below(20) {
         0..4 => Action::Start,
@@ -211,6 +212,13 @@ fn some_status(random: &mut Random) -> ExitStatus {
     }
 }
 
+/// Few, so that they are not enough.
+fn ports(random: &mut Random) -> Ports {
+    let first = 10 + u16::try_from(random.below(3)).unwrap();
+    let last = first + u16::try_from(random.below(4)).unwrap();
+    random.pick([Ports::One(first), Ports::Range { first, last }, Ports::Auto { first, last }])
+}
+
 /// One to four apps of all kinds, one in three times with dependencies among them.
 fn apps(random: &mut Random) -> Vec<Rc<AppSpec>> {
     let dependent = random.one_in(3);
@@ -234,6 +242,9 @@ fn apps(random: &mut Random) -> Vec<Rc<AppSpec>> {
             random.pick([Restart::Always, Restart::Always, Restart::OnFailure, Restart::Never]);
         if random.one_in(8) {
             app.restart = Restart::Once;
+        }
+        if random.one_in(3) {
+            app.serving = Some(Box::new(Serving { port: Some(ports(random)), health: None }));
         }
         for &other in names[..index].iter().filter(|_| dependent) {
             if random.one_in(2) {

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{ChildId, Now, Pid, ProcId, WallTime};
 use crate::supervisor::process::{Change, Event, Goal, Life, Process, Seat, State};
-use crate::supervisor::spec::{AppSpec, Environment};
+use crate::supervisor::spec::{AppSpec, Environment, Ports};
 use crate::supervisor::table::Fate;
 use crate::supervisor::vocabulary::{Effect, NoticeKind};
-use crate::supervisor::{Supervisor, Turn};
+use crate::supervisor::{Supervisor, Turn, Unsaved};
 
 /// The table as it is saved.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -51,6 +51,12 @@ struct Entry {
     created_at: WallTime,
     /// Its place in `definitions`.
     definition: usize,
+    /// The port it had last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    /// What was asked for in place of its app's ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ports: Option<Ports>,
 }
 
 /// A child that survived the daemon.
@@ -64,6 +70,8 @@ pub struct Adopted {
     pub unstable: u32,
     /// It reported readiness, or was not asked to.
     pub ready: bool,
+    /// What it was given.
+    pub port: Option<u16>,
 }
 
 impl Snapshot {
@@ -120,6 +128,8 @@ impl Supervisor {
                 done: process.is_done(),
                 created_at: process.created_at(),
                 definition,
+                port: process.last_port(),
+                ports: process.asked_ports(),
             });
         }
         snapshot
@@ -149,6 +159,8 @@ impl Supervisor {
             supervisor.table.insert_as(id, spec, entry.instance, goal, entry.created_at);
             if let Some(process) = supervisor.table.get_mut(id) {
                 process.state = State::Stopped { done: entry.done };
+                process.give(entry.port.filter(|&port| port > 0));
+                process.serve_instead(entry.ports);
             }
         }
         supervisor.table.reserve(snapshot.next_id);
@@ -181,6 +193,10 @@ impl Supervisor {
         let before = std::mem::replace(&mut process.state, state);
         process.restarts = process.restarts.max(adopted.restarts);
         process.history.unstable = process.history.unstable.max(adopted.unstable);
+        let port = process.last_port();
+        if process.give(adopted.port) {
+            self.unsaved = Unsaved::Now;
+        }
         self.children.adopt(adopted.child, Seat::Front(id));
         let State::Online { life: other, .. } = before else { return };
         if self.table.has_side(id) {
@@ -195,6 +211,7 @@ impl Supervisor {
         if let Some(side) = self.table.side_mut(id) {
             side.fate = Fate::Predecessor;
             side.process.state = before;
+            side.process.give(port);
         }
         self.children.seat(other.child, Seat::Side(id));
     }

@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Signal;
 
+mod serving;
+
+pub use serving::{Check, HealthCheck, OnFail, PORT_VARIABLE, Ports, Serving};
+
 /// At most this many instances of one app.
 pub const MAX_INSTANCES: u32 = 1024;
 
@@ -144,6 +148,10 @@ pub struct AppSpec {
     #[serde(with = "millis")]
     pub listen_timeout: Duration,
 
+    /// Its ports and its health check; `None`: it has neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<Box<Serving>>,
+
     /// Started before this app, stopped after it.
     pub depends_on: Vec<Dependency>,
     /// Container mode: giving up ends the container.
@@ -217,6 +225,12 @@ impl AppSpec {
             logs,
             pid_file,
         );
+        if self.ports() != other.ports() {
+            fields.push("port");
+        }
+        if self.health() != other.health() {
+            fields.push("health");
+        }
         fields
     }
 }
@@ -291,6 +305,8 @@ pub enum Condition {
     /// It is online and, where readiness is configured, ready.
     #[default]
     Ready,
+    /// It is online, and its health check passes; where it has none, as `Ready`.
+    Healthy,
     /// It has run and ended with exit code 0.
     Done,
 }

@@ -98,6 +98,7 @@ impl Table {
             namespace,
             created_at,
             exits: Exits::default(),
+            served: None,
         };
         self.processes.insert(id, Box::new(process));
     }
@@ -136,6 +137,7 @@ impl Table {
             namespace: Rc::clone(&front.namespace),
             created_at: front.created_at,
             exits: Exits::default(),
+            served: None,
         };
         self.sides.insert(id, Box::new(Side { process, fate: Fate::Successor }));
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::base::{ExitStatus, Pid, ProcId, Signal, Time};
 use crate::supervisor::process::{Change, Goal};
-use crate::supervisor::spec::AppSpec;
-use crate::supervisor::vocabulary::{Options, Outcome, Patience, ReplyTo, Target, Until};
+use crate::supervisor::spec::{AppSpec, Ports};
+use crate::supervisor::vocabulary::{Instead, Options, Outcome, Patience, ReplyTo, Target, Until};
 
 /// Names an operation; never reused.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -29,10 +29,12 @@ pub(super) enum Job {
     },
     Restart {
         spec: Option<Rc<AppSpec>>,
+        port: Option<Ports>,
         kill_timeout: Option<Duration>,
     },
     Reload {
         spec: Option<Rc<AppSpec>>,
+        port: Option<Ports>,
     },
     Delete,
     /// Stop, because the supervisor goes down.
@@ -118,7 +120,7 @@ pub(super) struct Task {
     pub(super) ended: bool,
     pub(super) killed: bool,
     pub(super) exit: Option<ExitStatus>,
-    pub(super) restarted_instead: bool,
+    pub(super) restarted_instead: Option<Instead>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -154,7 +154,7 @@ impl World {
                     Some(&error) => outcomes.push(Input::SpawnFailed { child, error }),
                     None => {
                         self.alive.insert(child);
-                        outcomes.push(Input::Spawned { child, pid: pid(child) });
+                        outcomes.push(Input::Spawned { child, pid: pid(child), port: None });
                     }
                 },
                 Effect::Signal { child, signal, .. } => {

@@ -215,8 +215,8 @@ impl Process {
             (State::Stopped { done }, _) => done,
             (State::Starting { .. }, Condition::Started) => true,
             (State::Online { .. }, Condition::Started) => true,
-            (State::Online { ready, .. }, Condition::Ready) => ready,
-            (State::Starting { .. }, Condition::Ready | Condition::Done)
+            (State::Online { ready, .. }, Condition::Ready | Condition::Healthy) => ready,
+            (State::Starting { .. }, Condition::Ready | Condition::Healthy | Condition::Done)
             | (State::Online { .. }, Condition::Done)
             | (
                 State::Waiting { .. }
@@ -224,7 +224,7 @@ impl Process {
                 | State::Stopping(_)
                 | State::Backoff { .. }
                 | State::Errored { .. },
-                Condition::Started | Condition::Ready | Condition::Done,
+                Condition::Started | Condition::Ready | Condition::Healthy | Condition::Done,
             ) => false,
         }
     }

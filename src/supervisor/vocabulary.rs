@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{ChildId, ExitStatus, Pid, ProcId, Signal, SpawnError};
-use crate::supervisor::spec::{AppSpec, Environment};
+use crate::supervisor::spec::{AppSpec, Environment, Ports};
 
 /// Where the answer to a request goes; the daemon knows what the number stands for.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -77,6 +77,8 @@ pub struct EnvChange {
     pub inherited: Option<Rc<Environment>>,
     /// Laid over [`AppSpec::env`].
     pub env: Vec<(String, String)>,
+    /// Instead of the app's own, until somebody starts it again.
+    pub port: Option<Ports>,
 }
 
 /// How many instances.
@@ -180,6 +182,8 @@ pub enum Input {
     Spawned {
         child: ChildId,
         pid: Pid,
+        /// What came of [`Effect::Spawn::port`].
+        port: Option<u16>,
     },
     /// Answers [`Effect::Spawn`]: there is no child.
     SpawnFailed {
@@ -213,6 +217,8 @@ pub enum Effect {
         process: ProcId,
         instance: u32,
         spec: Rc<AppSpec>,
+        /// It is to be given a port.
+        port: Option<PortWish>,
     },
     /// To the main process, or to its whole group.
     Signal {
@@ -249,6 +255,14 @@ pub enum Effect {
     /// The table changed in a way that must survive a crash. Comes before the `Reply` to the
     /// request that changed it.
     Save,
+}
+
+/// Which port a child is to have, by [`Ports::choose`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PortWish {
+    pub ports: Ports,
+    /// What the process had last.
+    pub last: Option<u16>,
 }
 
 /// The answer to a request.
@@ -295,9 +309,18 @@ pub struct Outcome {
     pub exit: Option<ExitStatus>,
     /// From the begin of the action on this process to its end.
     pub took: Duration,
-    /// The reload fell back to a restart.
-    pub restarted_instead: bool,
+    /// The reload fell back to a restart, and why.
+    pub restarted_instead: Option<Instead>,
     pub failure: Option<Failure>,
+}
+
+/// Why a reload is a restart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Instead {
+    /// The app does not report readiness.
+    NoReadiness,
+    /// Old and new child cannot have the same port.
+    SamePort,
 }
 
 /// Why it did not work for one process.
@@ -399,16 +422,19 @@ pub enum NoticeKind {
     },
     Started {
         pid: Pid,
+        port: Option<u16>,
         took: Duration,
     },
     Restarted {
         pid: Pid,
+        port: Option<u16>,
         restarts: u32,
         reason: RestartReason,
         took: Duration,
     },
     Reloaded {
         pid: Pid,
+        port: Option<u16>,
         changed: Vec<&'static str>,
     },
     /// Ended for good: told to, or by itself and not to be restarted.

@@ -116,6 +116,14 @@ pub fn group_of(pid: Pid) -> Option<Pid> {
     stat(pid).ok().flatten().and_then(|stat| Pid::new(stat.group))
 }
 
+/// The name of a process's program, as the kernel keeps it (15 bytes); `None` if it is gone.
+#[must_use]
+pub fn name(pid: Pid) -> Option<String> {
+    let mut buffer = [0; 64];
+    let length = read_into(&format!("/proc/{pid}/comm"), &mut buffer).ok().flatten()?;
+    Some(String::from_utf8_lossy(buffer.get(..length)?).trim_end().to_owned())
+}
+
 /// Resident memory of a process, in bytes; `None` if it is gone.
 #[must_use]
 pub fn resident(pid: Pid) -> Option<u64> {

@@ -102,6 +102,16 @@ fn a_taken_port_names_its_owner() {
 }
 
 #[test]
+fn a_port_that_needs_rights_is_told_with_what_to_do() {
+    let home = Home::new();
+    home.script("web.sh", "echo 'Error: listen EACCES: permission denied 0.0.0.0:80' >&2; exit 1");
+    let ran = home.pmd(&["start", "web.sh"]);
+    ran.failed(8, "pmd: error: web did not stay up: not permitted to listen on port 80\n");
+    ran.failed(8, "try:  setcap, a higher port, or \"listen\": [\"tcp:80\"] so that pmd opens it");
+    home.ok(&["stop", "web"]);
+}
+
+#[test]
 fn a_program_that_is_not_ready_in_time_runs_all_the_same() {
     let home = Home::new();
     home.script("web.sh", "exec sleep 1000");

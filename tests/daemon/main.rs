@@ -10,6 +10,7 @@ mod harness;
 mod hostile_clients;
 mod life;
 mod logs;
+mod ports;
 mod run;
 mod state;
 mod trees;

@@ -201,6 +201,11 @@ fn request(action: &str, targets: &[String], parsed: &Parsed) -> Map<String, Val
         let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         data.insert("kill_timeout".to_owned(), json!(millis));
     }
+    if has("port")
+        && let Some(port) = parsed.text("port")
+    {
+        data.insert("port".to_owned(), json!(port));
+    }
     if has("purge-logs") && parsed.flag("purge-logs") {
         data.insert("purge_logs".to_owned(), json!(true));
     }

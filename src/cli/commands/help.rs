@@ -215,6 +215,7 @@ fn described_option(option: &Opt) -> Value {
         Kind::OptionalDuration => "optional duration",
         Kind::Size => "size",
         Kind::Signal => "signal",
+        Kind::Port => "port",
         Kind::OneOf(_) => "word",
         Kind::Codes => "exit codes",
         Kind::Instances => "instances",
@@ -228,6 +229,7 @@ fn described_option(option: &Opt) -> Value {
         | Kind::OptionalDuration
         | Kind::Size
         | Kind::Signal
+        | Kind::Port
         | Kind::Codes
         | Kind::Instances => &[],
     };

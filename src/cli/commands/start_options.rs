@@ -12,7 +12,7 @@ use crate::config::json::object;
 use crate::config::{environment, names, words};
 
 /// Options whose value is a field of the same name (with `_`), and its form.
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 22] = [
     "name",
     "namespace",
     "exec-mode",
@@ -34,11 +34,12 @@ const FIELDS: [&str; 21] = [
     "uid",
     "gid",
     "instances",
+    "port",
 ];
 
 /// Options whose value is a field of another name.
-const RENAMED: [(&str, &str); 4] =
-    [("output", "out_file"), ("log", "log_file"), ("pid", "pid_file"), ("node-args", "node_args")];
+const RENAMED: [(&str, &str); 3] =
+    [("output", "out_file"), ("log", "log_file"), ("node-args", "node_args")];
 
 /// Flags that set a field when they are on, and flags that are on unless they are said to be off.
 const FLAGS: [(&str, &str); 7] = [
@@ -93,6 +94,9 @@ pub fn fields(
         if let Some(value) = value(parsed, long) {
             set(field, value);
         }
+    }
+    for text in parsed.texts("pid") {
+        set(if is_port(text) { "port" } else { "pid_file" }, json!(text));
     }
     let arguments: Vec<&str> = parsed.texts("interpreter-args").collect();
     if !arguments.is_empty() {
@@ -187,10 +191,22 @@ fn value(parsed: &Parsed, long: &str) -> Option<Value> {
         Kind::Duration | Kind::OptionalDuration => {
             json!(u64::try_from(parsed.duration(long)?.as_millis()).ok()?)
         }
-        Kind::Size | Kind::Text | Kind::Signal | Kind::OneOf(_) | Kind::Codes | Kind::Flag => {
+        Kind::Size
+        | Kind::Text
+        | Kind::Signal
+        | Kind::Port
+        | Kind::OneOf(_)
+        | Kind::Codes
+        | Kind::Flag => {
             json!(text)
         }
     })
+}
+
+/// Whether what follows `-p` is a port (PMDaemon), right or wrong, and no file (PM2).
+fn is_port(text: &str) -> bool {
+    let digits = text.strip_prefix("auto:").unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
 /// `--env K=V`, `-e K=V` (PMDaemon) and `-e FILE` (PM2).
@@ -280,6 +296,10 @@ mod tests {
             "db,job:done",
             "--run-as",
             "www:staff",
+            "-p",
+            "3000-3003",
+            "-p",
+            "/run/web.pid",
             "--",
             "--port",
             "1",
@@ -292,6 +312,7 @@ mod tests {
                 "kill_timeout": 5000, "max_restarts": 3, "env": {"A": "1", "B": "2"},
                 "error_file": "/tmp/err.log", "autorestart": false, "stop_exit_codes": [0, 64],
                 "depends_on": {"db": "ready", "job": "done"}, "uid": "www", "gid": "staff",
+                "port": "3000-3003", "pid_file": "/run/web.pid",
             })
         );
     }

@@ -99,7 +99,7 @@ const LATER: [&str; 34] = [
     "autoinstall",
 ];
 
-const LATER_OPTIONS: [&str; 31] = [
+const LATER_OPTIONS: [&str; 30] = [
     "watch",
     "ignore-watch",
     "watch-delay",
@@ -116,7 +116,6 @@ const LATER_OPTIONS: [&str; 31] = [
     "health-start-period",
     "health-check-url",
     "health-check-script",
-    "port",
     "listen",
     "max-memory-restart",
     "max-memory",

@@ -175,6 +175,8 @@ pub enum Kind {
     OptionalDuration,
     Size,
     Signal,
+    /// A port, a range or `auto:` and a range.
+    Port,
     OneOf(&'static [&'static str]),
     /// Exit codes, separated by commas.
     Codes,

@@ -34,6 +34,8 @@ const UPDATE_ENV: Opt =
 const ENV: Opt =
     Opt::value("env", Kind::Text, "K=V|NAME", "variable; with a file: the profile env_NAME")
         .repeats();
+const PORT: Opt =
+    Opt::value("port", Kind::Port, "N|A-B|auto:A-B", "port until the next start").short('p');
 const YES: Opt = Opt::flag("yes", "do not ask").short('y');
 const REVEAL: Opt = Opt::flag("reveal", "show secrets (owner and root only)");
 const STRICT: Opt = Opt::flag("strict", "unknown fields of files are errors");
@@ -89,6 +91,7 @@ pub const START: &[Opt] = &[
     Opt::value("uid", Kind::Text, "USER", "user to run as (root daemon)").under(RUN),
     Opt::value("gid", Kind::Text, "GROUP", "group to run as (root daemon)").under(RUN),
     Opt::value("run-as", Kind::Text, "USER[:GROUP]", "both").under(RUN),
+    Opt::value("port", Kind::Port, "N|A-B|auto:A-B", "port of each instance, as PORT").under(RUN),
     Opt::value("depends-on", Kind::Text, "A,B[:done]", "start after these, stop before them")
         .repeats()
         .under(RUN),
@@ -134,14 +137,19 @@ pub const START: &[Opt] = &[
     Opt::flag("disable-logs", "no files").under(LOGS),
     Opt::value("log-max-size", Kind::Size, "SIZE", "rotate before a file is larger").under(LOGS),
     Opt::value("log-keep", Kind::Number, "N", "rotated files kept").under(LOGS),
-    Opt::value("pid", Kind::Text, "FILE", "pid file").short('p').aliases(&["pid-file"]).under(LOGS),
+    Opt::value("pid", Kind::Text, "FILE", "pid file; with digits: --port")
+        .short('p')
+        .aliases(&["pid-file"])
+        .repeats()
+        .under(LOGS),
 ];
 
 pub const STOP: &[Opt] = &[KILL_TIMEOUT, PARALLEL, NO_WAIT, ONLY, LIST];
 
-pub const RESTART: &[Opt] = &[UPDATE_ENV, ENV, KILL_TIMEOUT, PARALLEL, NO_WAIT, ONLY, STRICT, LIST];
+pub const RESTART: &[Opt] =
+    &[UPDATE_ENV, ENV, PORT, KILL_TIMEOUT, PARALLEL, NO_WAIT, ONLY, STRICT, LIST];
 
-pub const RELOAD: &[Opt] = &[UPDATE_ENV, ENV, PARALLEL, NO_WAIT, ONLY, STRICT, LIST];
+pub const RELOAD: &[Opt] = &[UPDATE_ENV, ENV, PORT, PARALLEL, NO_WAIT, ONLY, STRICT, LIST];
 
 pub const DELETE: &[Opt] = &[
     Opt::flag("purge-logs", "remove the log files too"),
@@ -249,6 +257,7 @@ pub const RUN_OPTIONS: &[Opt] = &[
     of_start("node-args"),
     of_start("env-file"),
     of_start("clean-env"),
+    of_start("port"),
     of_start("uid"),
     of_start("gid"),
     of_start("autorestart"),

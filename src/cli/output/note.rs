@@ -8,7 +8,7 @@ use crate::cli::output::{text, when};
 #[must_use]
 pub fn note(entry: Entry<'_>, now: WallTime) -> String {
     let mut note = match entry.word() {
-        "online" if !entry.is_ready() => "not ready".to_owned(),
+        "online" => online(entry),
         "waiting" => waiting(entry),
         "errored" => errored(entry),
         "stopped" => stopped(entry, now),
@@ -22,6 +22,13 @@ pub fn note(entry: Entry<'_>, now: WallTime) -> String {
         note.push_str(said);
     }
     text::one_line(&note).into_owned()
+}
+
+/// `:3000`, `not ready`.
+fn online(entry: Entry<'_>) -> String {
+    let port = entry.port().map(|port| format!(":{port}"));
+    let unready = (!entry.is_ready()).then(|| "not ready".to_owned());
+    port.into_iter().chain(unready).collect::<Vec<_>>().join(", ")
 }
 
 /// `exit 3, next try in 0.9s (7/16)`.
@@ -114,7 +121,19 @@ mod tests {
         let entry = json!({"status": "stopped",
             "last_exits": [{"signal": "SIGINT", "reason": "command"}]});
         assert_eq!(said(&entry), "");
-        assert_eq!(said(&json!({"status": "online", "ready": false})), "not ready");
+    }
+
+    #[test]
+    fn what_runs_says_where_it_serves_and_whether_it_is_ready() {
+        for (entry, note) in [
+            (json!({"status": "online"}), ""),
+            (json!({"status": "online", "ready": false}), "not ready"),
+            (json!({"status": "online", "port": 3000}), ":3000"),
+            (json!({"status": "online", "port": 3000, "ready": false}), ":3000, not ready"),
+            (json!({"status": "stopped", "port": 3000}), ""),
+        ] {
+            assert_eq!(said(&entry), note);
+        }
     }
 
     #[test]

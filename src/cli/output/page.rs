@@ -78,6 +78,7 @@ pub fn of_process(
     page.fact("status", entry.word());
     page.fact("note", note(entry, now));
     page.fact("pid", entry.pid().map(|pid| pid.to_string()).unwrap_or_default());
+    page.fact("port", entry.port().map(|port| port.to_string()).unwrap_or_default());
     page.fact("uptime", entry.uptime().map(units::uptime).unwrap_or_default());
     page.fact("restarts", entry.restarts().to_string());
     let unstable = entry.0["unstable_restarts"].as_u64().unwrap_or(0);

@@ -52,7 +52,9 @@ pub fn line(action: &str, result: &Value, labels: &Labels, alone: bool) -> Strin
                 line.push_str(&format!("  ({})", facts.join(", ")));
             }
             if instead && action == "reload" {
-                line.push_str("  restarted: a reload needs wait_ready");
+                let why =
+                    result["restarted_because"].as_str().unwrap_or("a reload was not possible");
+                line.push_str(&format!("  restarted: {why}"));
             }
             line
         }

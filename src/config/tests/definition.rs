@@ -8,7 +8,7 @@ use crate::base::Signal;
 use crate::config::{definition, effective};
 use crate::supervisor::spec::{
     Condition, Dependency, Limits, LogBoth, LogFormat, LogFull, LogSpec, LogTarget, OnDaemonLoss,
-    Restart, Stdin,
+    Ports, Restart, Serving, Stdin,
 };
 
 const WORDS: [&str; 12] =
@@ -81,6 +81,11 @@ impl Random {
         least + i32::try_from(self.below(usize::try_from(most - least).unwrap())).unwrap()
     }
 
+    fn serving(&mut self) -> Option<Box<Serving>> {
+        let port = *self.pick(&["3000", "3000-5000", "auto:3000-5000"]);
+        self.maybe(|_| Box::new(Serving { port: Ports::parse(port), health: None }))
+    }
+
     fn spec(&mut self) -> AppSpec {
         let interpreter = self.maybe(|random| {
             (*random.pick(&["node", "python3", "/opt/bin/x y", "no-such-one"])).to_owned()
@@ -145,6 +150,7 @@ impl Random {
             notify: self.chance(),
             notification_fd: self.maybe(|random| u32::try_from(random.below(1000)).unwrap() + 3),
             listen_timeout: self.time(),
+            serving: self.serving(),
             depends_on: self.depends_on(),
             essential: self.chance(),
             logs: self.logs(),

@@ -272,7 +272,6 @@ fn a_field_may_be_given_under_one_name_only() {
 fn what_comes_later_is_not_accepted_in_silence() {
     for (field, shown) in [
         (r#""watch": true"#, "watch"),
-        (r#""port": 3000"#, "port"),
         (r#""health": {"http": "http://x"}"#, "health"),
         (r#""cron": "0 2 * * *""#, "cron"),
         (r#""maxMemoryRestart": "150M""#, "maxMemoryRestart"),

@@ -80,6 +80,8 @@ struct Details<'a> {
     source: Option<&'a std::path::Path>,
     source_changed: bool,
     config: Map<String, Value>,
+    /// Its only port, where it has one.
+    ports: Vec<u16>,
 }
 
 #[derive(Debug, Serialize)]
@@ -129,7 +131,7 @@ impl<'a> Entry<'a> {
             status: status.name(),
             waiting: process.retry_at().is_some(),
             pid: process.pid(),
-            port: None,
+            port: process.port(),
             uptime: millis(process.uptime(now.mono)),
             restarts: process.restarts(),
             unstable_restarts: process.unstable_restarts(),
@@ -162,6 +164,7 @@ impl<'a> Entry<'a> {
             source: process.spec().source.as_deref(),
             source_changed: facts.source_changed,
             config: facts.config,
+            ports: process.port().into_iter().collect(),
         };
         Self {
             details: Some(details),
@@ -193,6 +196,7 @@ pub struct ResultEntry {
     pub signal: Option<Signal>,
     pub took: u64,
     pub restarted_instead: bool,
+    pub restarted_because: Option<&'static str>,
     pub port: Option<u16>,
     pub error: Option<ErrorReply>,
 }

@@ -18,6 +18,8 @@ pub enum Code {
     ForbiddenUser,
     ProcessNotFound,
     ProcessAlreadyExists,
+    PortInUse,
+    NoFreePort,
     ProcessStartFailed,
     OperationFailed,
     Timeout,

@@ -152,6 +152,7 @@ pub fn level(stream: Stream) -> &'static str {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StatusFacts {
     pub pid: Option<i32>,
+    pub port: Option<u16>,
     pub restarts: u32,
     pub unstable_restarts: u32,
     pub last_exit: Option<ExitStatus>,
@@ -167,7 +168,8 @@ pub fn process_status(
     facts: StatusFacts,
 ) -> String {
     json!({
-        "id": subject.id, "name": &*subject.name, "status": status, "pid": facts.pid, "port": null,
+        "id": subject.id, "name": &*subject.name, "status": status, "pid": facts.pid,
+        "port": facts.port,
         "previous_status": previous, "namespace": &*subject.namespace,
         "instance": subject.instance, "restarts": facts.restarts,
         "unstable_restarts": facts.unstable_restarts,
@@ -203,16 +205,16 @@ pub fn process_event(
 fn event_details(kind: &NoticeKind) -> Option<(&'static str, Map<String, Value>)> {
     let (event, details) = match kind {
         NoticeKind::Status { .. } => return None,
-        NoticeKind::Started { pid, took } => {
-            ("started", json!({"pid": pid, "port": null, "startup_time": millis(*took)}))
+        NoticeKind::Started { pid, port, took } => {
+            ("started", json!({"pid": pid, "port": port, "startup_time": millis(*took)}))
         }
-        NoticeKind::Restarted { pid, restarts, reason, took } => (
+        NoticeKind::Restarted { pid, port, restarts, reason, took } => (
             "restarted",
-            json!({"pid": pid, "port": null, "restarts": restarts, "reason": reason_word(*reason),
+            json!({"pid": pid, "port": port, "restarts": restarts, "reason": reason_word(*reason),
                    "startup_time": millis(*took)}),
         ),
-        NoticeKind::Reloaded { pid, changed } => {
-            ("reloaded", json!({"pid": pid, "port": null, "config_changed": changed}))
+        NoticeKind::Reloaded { pid, port, changed } => {
+            ("reloaded", json!({"pid": pid, "port": port, "config_changed": changed}))
         }
         NoticeKind::Stopped { status, uptime, commanded } => (
             "stopped",

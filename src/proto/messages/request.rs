@@ -9,6 +9,7 @@ use crate::base::{Signal, Stream, WallTime};
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::session::Subscription;
 use crate::proto::messages::stamp::parse_timestamp;
+use crate::supervisor::spec::Ports;
 use crate::supervisor::vocabulary::{Patience, Scale, Target, Until};
 
 /// A request's `id` as the client wrote it; echoed in `reply_to` with its type.
@@ -123,11 +124,11 @@ pub enum Verb {
         kill_timeout: Option<Duration>,
     },
     Restart {
-        change: EnvWish,
+        change: Change,
         kill_timeout: Option<Duration>,
     },
     Reload {
-        change: EnvWish,
+        change: Change,
     },
     Delete {
         purge_logs: bool,
@@ -137,12 +138,14 @@ pub enum Verb {
     Scale(Scale),
 }
 
-/// What a restart is to change about the environment.
+/// What a restart is to change.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct EnvWish {
+pub struct Change {
     /// Replaces what was inherited.
     pub environment: Option<Map<String, Value>>,
     pub env: Option<Map<String, Value>>,
+    /// Instead of the app's own, until the next start.
+    pub port: Option<Ports>,
 }
 
 /// The `get_logs` request.
@@ -327,8 +330,8 @@ fn command(data: &mut Fields) -> Result<Command, ErrorReply> {
         }
         "start" => Verb::Start,
         "stop" => Verb::Stop { kill_timeout },
-        "restart" => Verb::Restart { change: data.env_wish()?, kill_timeout },
-        "reload" => Verb::Reload { change: data.env_wish()? },
+        "restart" => Verb::Restart { change: data.change()?, kill_timeout },
+        "reload" => Verb::Reload { change: data.change()? },
         "delete" => Verb::Delete { purge_logs: data.flag("purge_logs")? },
         "signal" => {
             let word = data
@@ -525,10 +528,21 @@ impl Fields {
         }
     }
 
-    fn env_wish(&mut self) -> Result<EnvWish, ErrorReply> {
+    fn change(&mut self) -> Result<Change, ErrorReply> {
         let environment = self.object("environment")?;
         let update = self.flag("update_env")?;
-        Ok(EnvWish { environment: environment.filter(|_| update), env: self.object("env")? })
+        let environment = environment.filter(|_| update);
+        Ok(Change { environment, env: self.object("env")?, port: self.ports()? })
+    }
+
+    /// `port`: 3000, "3000", "3000-3003" or "auto:5000-5100".
+    fn ports(&mut self) -> Result<Option<Ports>, ErrorReply> {
+        let Some(value) = self.take("port") else { return Ok(None) };
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let ports = Ports::parse(&text).ok_or_else(|| {
+            ErrorReply::argument("port", "'port' must be a port, a range or auto:FIRST-LAST")
+        })?;
+        Ok(Some(ports))
     }
 
     fn patience(&mut self) -> Result<Patience, ErrorReply> {

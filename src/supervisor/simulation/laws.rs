@@ -12,6 +12,7 @@
 //! | P8  | what was saved last is the table as it is: a lost daemon comes back to the same       |
 //! | P9  | every request is answered exactly once                                                |
 //! | P10 | every notice of a status begins where the last one ended                              |
+//! | P11 | a living child has the port that is told of it, and no other child has that            |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -22,7 +23,7 @@ use crate::supervisor::life::LINGER;
 use crate::supervisor::process::{Seat, State};
 use crate::supervisor::restart::{FORGET_AFTER, LONGEST_PAUSE};
 use crate::supervisor::simulation::world::{Kid, KidState};
-use crate::supervisor::spec::AppSpec;
+use crate::supervisor::spec::{AppSpec, Ports};
 use crate::supervisor::timers::{Due, Timer};
 use crate::supervisor::vocabulary::{
     Action, Effect, Existing, NoticeKind, Options, ReplyTo, Request, RestartReason, Status, Target,
@@ -30,7 +31,7 @@ use crate::supervisor::vocabulary::{
 use crate::supervisor::{Goal, Process, Supervisor};
 
 /// What of the table must survive.
-type Saved = Vec<(ProcId, Goal, bool, *const AppSpec)>;
+type Saved = Vec<(ProcId, Goal, bool, *const AppSpec, Option<u16>, Option<Ports>)>;
 
 type Kids = BTreeMap<ChildId, Kid>;
 
@@ -294,6 +295,12 @@ impl Laws {
             }
             let seat = seat.unwrap();
             assert!(seats.insert(seat), "P1: two children at {seat:?}");
+            let sits = match seat {
+                Seat::Front(id) => supervisor.process(id),
+                Seat::Side(id) => supervisor.table.side(id).map(|side| &side.process),
+            };
+            let told = sits.and_then(Process::port);
+            assert!(kid.state == KidState::Asked || told == kid.port, "P11: {child:?}: {told:?}");
             let may_be_second = self.reloads || lost;
             let Seat::Side(id) = seat else { continue };
             assert!(may_be_second, "P1: {seat:?}");
@@ -360,8 +367,11 @@ fn has_dependencies(supervisor: &Supervisor) -> bool {
 fn to_be_saved(supervisor: &Supervisor) -> Saved {
     let mut saved: Saved = supervisor
         .processes()
-        .map(|it| (it.id(), it.goal(), it.is_done(), Rc::as_ptr(it.spec())))
+        .map(|it| {
+            let spec = Rc::as_ptr(it.spec());
+            (it.id(), it.goal(), it.is_done(), spec, it.last_port(), it.asked_ports())
+        })
         .collect();
-    saved.retain(|&(_, goal, _, _)| goal != Goal::Gone);
+    saved.retain(|&(_, goal, ..)| goal != Goal::Gone);
     saved
 }

@@ -9,7 +9,7 @@ use crate::base::{
 };
 use crate::supervisor::simulation::Random;
 use crate::supervisor::simulation::laws::Laws;
-use crate::supervisor::vocabulary::{Effect, Input, ReplyTo, Request};
+use crate::supervisor::vocabulary::{Effect, Input, PortWish, ReplyTo, Request};
 use crate::supervisor::{Adopted, Goal, Snapshot, Supervisor};
 
 pub(super) const NO_PROGRAM: SpawnError = SpawnError { stage: Stage::Exec, errno: 2 };
@@ -51,6 +51,7 @@ pub(super) struct Kid {
     /// Members of its tree besides the main process.
     pub(super) members: usize,
     pub(super) ready: bool,
+    pub(super) port: Option<u16>,
     wait_ready: bool,
     /// Its end is on its way.
     ending: bool,
@@ -191,6 +192,7 @@ impl World {
                     restarts: 0,
                     unstable: 0,
                     ready: kid.ready || !kid.wait_ready,
+                    port: kid.port,
                 });
             }
             lives
@@ -308,11 +310,13 @@ impl World {
             }
             self.laws.effect(&effect, self.now, &self.supervisor, &self.kids);
             match effect {
-                Effect::Spawn { child, process, spec, .. } => {
+                Effect::Spawn { child, process, spec, instance, port } => {
                     self.highest_child = self.highest_child.max(Some(child));
                     let rough = !self.weather.fair;
+                    let port = self.port(instance, port);
                     let kid = Kid {
                         process,
+                        port: port.unwrap_or(None),
                         state: KidState::Asked,
                         spawned: self.now,
                         deaf: rough && self.random.one_in(4),
@@ -324,9 +328,11 @@ impl World {
                         ending: false,
                     };
                     assert!(self.kids.insert(child, kid).is_none(), "{child:?} is used again");
-                    let outcome = match self.weather.spawn {
-                        Some(error) => Input::SpawnFailed { child, error },
-                        None => Input::Spawned { child, pid: pid(child) },
+                    let outcome = match (self.weather.spawn, port) {
+                        (Some(error), _) | (None, Err(error)) => {
+                            Input::SpawnFailed { child, error }
+                        }
+                        (None, Ok(port)) => Input::Spawned { child, pid: pid(child), port },
                     };
                     if rough && self.random.one_in(8) {
                         self.later(60, outcome);
@@ -362,6 +368,15 @@ impl World {
             }
         }
         outcomes
+    }
+
+    /// Which port a child gets: none that another has, and not always one that none has.
+    fn port(&mut self, instance: u32, wish: Option<PortWish>) -> Result<Option<u16>, SpawnError> {
+        let Some(PortWish { ports, last }) = wish else { return Ok(None) };
+        let foreign = u16::try_from(self.random.below(40)).unwrap();
+        ports.choose(instance, last, &|port| port % 2 == 0, &mut |port| {
+            port != foreign && self.kids.values().all(|kid| kid.port != Some(port))
+        })
     }
 
     fn kill(&mut self, child: ChildId, tree: bool, outcomes: &mut Vec<Input>) {

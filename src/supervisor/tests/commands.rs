@@ -200,7 +200,8 @@ fn a_restart_can_change_the_environment() {
         it.env.set("PORT", "1");
     })]);
     world.forget_effects();
-    let change = EnvChange { inherited: None, env: vec![("PORT".to_owned(), "2".to_owned())] };
+    let change =
+        EnvChange { env: vec![("PORT".to_owned(), "2".to_owned())], ..EnvChange::default() };
     world.command(Action::Restart { change: Some(change), kill_timeout: None }, "web");
     let specs: Vec<_> = world.supervisor.processes().map(|it| Rc::clone(it.spec())).collect();
     assert_eq!(specs[0].env.get("PORT"), Some("2"));

@@ -271,7 +271,7 @@ fn news_of_unknown_children_is_harmless() {
     world.forget_effects();
     let child = ChildId(77);
     for input in [
-        Input::Spawned { child, pid: pid(child) },
+        Input::Spawned { child, pid: pid(child), port: None },
         Input::SpawnFailed { child, error: NO_PROGRAM },
         Input::Ready { child },
         Input::Exited { child, status: ExitStatus::Unknown },

@@ -44,7 +44,7 @@ fn the_new_child_is_ready_before_the_old_one_is_stopped() {
     assert_eq!(world.alive.len(), 1);
     let outcome = world.outcome(to);
     assert_eq!((outcome.was_pid, outcome.pid), (Some(old), Some(pid(successor))));
-    assert!(!outcome.restarted_instead && outcome.failure.is_none());
+    assert!(outcome.restarted_instead.is_none() && outcome.failure.is_none());
     assert_eq!(world.process("web").restarts(), 1);
     assert_eq!(world.process("web").exits().len(), 1);
     assert_eq!(world.supervisor.next_deadline(), None);
@@ -111,7 +111,8 @@ fn a_successor_that_cannot_be_spawned_changes_nothing() {
 #[test]
 fn a_new_environment_counts_only_when_the_successor_took_over() {
     let mut world = ready_world(1);
-    let change = EnvChange { inherited: None, env: vec![("PORT".to_owned(), "2".to_owned())] };
+    let change =
+        EnvChange { env: vec![("PORT".to_owned(), "2".to_owned())], ..EnvChange::default() };
     let reload = Action::Reload { change: Some(change) };
     world.command(reload.clone(), "web");
     world.wait();
@@ -138,7 +139,7 @@ fn without_readiness_it_is_a_restart_one_at_a_time() {
     world.wait();
     assert_eq!(stopping(&world), 1);
     world.wait();
-    assert!(world.outcomes(to).iter().all(|outcome| outcome.restarted_instead));
+    assert!(world.outcomes(to).iter().all(|outcome| outcome.restarted_instead.is_some()));
 }
 
 #[test]
@@ -147,7 +148,7 @@ fn a_reload_of_what_is_stopped_is_a_start() {
     world.command(STOP, "web");
     let to = world.command(RELOAD, "web");
     world.ready("web");
-    assert!(!world.outcome(to).restarted_instead && world.outcome(to).failure.is_none());
+    assert!(world.outcome(to).restarted_instead.is_none() && world.outcome(to).failure.is_none());
     assert_eq!(world.alive.len(), 1);
 }
 

@@ -13,6 +13,7 @@ fn adopted(process: u32, child: u64) -> Adopted {
         restarts: 4,
         unstable: 1,
         ready: true,
+        port: None,
     }
 }
 

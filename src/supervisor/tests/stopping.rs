@@ -221,7 +221,7 @@ fn a_stop_that_comes_before_the_answer_to_the_spawn() {
     effects.clear();
 
     let child = ChildId(0);
-    supervisor.handle(now, Input::Spawned { child, pid: pid(child) }, &mut effects);
+    supervisor.handle(now, Input::Spawned { child, pid: pid(child), port: None }, &mut effects);
     assert_eq!(effects.iter().map(word).collect::<Vec<_>>(), ["signal"]);
     supervisor.handle(now, Input::Exited { child, status: ExitStatus::Code(0) }, &mut effects);
     supervisor.handle(now, Input::Swept { child, left: 0 }, &mut effects);
