@@ -154,7 +154,7 @@ pub fn load(parsed: &Parsed, file: &Path, purpose: Purpose) -> Result<Loaded, Fa
 pub fn names(session: &mut Session, parsed: &Parsed, file: &Path) -> Result<Vec<String>, End> {
     let loaded = load(parsed, file, Purpose::Name)?;
     warn(session, &loaded.warnings);
-    Ok(loaded.apps.into_iter().map(|app| app.name).collect())
+    Ok(loaded.apps.into_iter().map(|app| app.name.as_ref().to_owned()).collect())
 }
 
 /// Prints warnings and notes.
@@ -292,10 +292,10 @@ fn narrow(
         return Ok(());
     }
     for wanted in &only {
-        if apps.iter().all(|app| app.name != *wanted) {
+        if apps.iter().all(|app| *app.name != **wanted) {
             let failure =
                 Failure::new(Exit::NotFound, format!("{shown} has no app named '{wanted}'"));
-            let names: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
+            let names: Vec<&str> = apps.iter().map(|app| &*app.name).collect();
             let near = suggest::nearest(wanted, names.iter().copied());
             return Err(match near {
                 Some(name) => failure.hint(format!("did you mean '{name}'?")),
@@ -303,7 +303,8 @@ fn narrow(
             });
         }
     }
-    let keep: Vec<bool> = apps.iter().map(|app| only.contains(&app.name)).collect();
+    let keep: Vec<bool> =
+        apps.iter().map(|app| only.iter().any(|name| **name == *app.name)).collect();
     let mut kept = keep.iter();
     apps.retain(|_| *kept.next().unwrap_or(&true));
     let mut kept = keep.iter();

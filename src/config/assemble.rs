@@ -19,7 +19,7 @@ use crate::config::resolve::Dialect;
 use crate::config::{assemble_env, assemble_logs, assemble_serving, files, program, words};
 use crate::supervisor::spec::{
     AppSpec, Condition, Dependency, Environment, Limits, MAX_INSTANCES, OnDaemonLoss, Restart,
-    Stdin,
+    Stdin, Terms,
 };
 
 /// Exits that are final: a list longer than this names codes twice.
@@ -71,18 +71,12 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
     let instances = instances(fields);
     exec_mode(fields);
     let serving = assemble_serving::serving(fields, &mut env, instances);
-    let spec = AppSpec {
-        name,
+    let terms = Terms {
         namespace,
-        script: program.script,
-        args: program.args,
         interpreter: program.interpreter,
-        interpreter_args: program.interpreter_args,
+        interpreter_args: program.interpreter_args.iter().collect(),
         logs: assemble_logs::logs(fields, &ground),
         pid_file: fields.word("pid_file").map(|path| ground.absolute(&path)),
-        cwd: ground.cwd,
-        inherited,
-        env,
         env_file,
         inherit_env,
         secret_env: fields.list("secret_env").unwrap_or_default(),
@@ -121,7 +115,16 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
         serving,
         depends_on: depends_on(fields),
         essential: fields.flag("essential").unwrap_or(true),
-        source: origin.source.map(Path::to_path_buf),
+    };
+    let spec = AppSpec {
+        name: name.into(),
+        script: program.script.into(),
+        args: program.args.iter().collect(),
+        cwd: ground.cwd.into(),
+        inherited,
+        env,
+        source: origin.source.map(Rc::from),
+        terms: Rc::new(terms),
     };
     (!fields.failed()).then_some(spec)
 }
@@ -294,9 +297,9 @@ fn name(fields: &mut Fields<'_, '_>, default: &str) -> String {
     name
 }
 
-fn namespace(fields: &mut Fields<'_, '_>) -> String {
+fn namespace(fields: &mut Fields<'_, '_>) -> Rc<str> {
     let Some(entry) = fields.peek("namespace").cloned() else {
-        return DEFAULTS.namespace.to_owned();
+        return DEFAULTS.namespace.into();
     };
     let namespace = fields.text("namespace").unwrap_or_default();
     if let Err(reason) = names::check(&namespace, true)
@@ -304,7 +307,7 @@ fn namespace(fields: &mut Fields<'_, '_>) -> String {
     {
         fields.error(&entry, format!("namespace '{}' {reason}", shorten(&namespace)));
     }
-    namespace
+    namespace.into()
 }
 
 fn instances(fields: &mut Fields<'_, '_>) -> u32 {

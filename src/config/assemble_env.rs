@@ -108,22 +108,18 @@ impl<'e> Variables<'e> {
     }
 
     fn read_files(&self, fields: &mut Fields<'_, '_>, entry: &Entry<'_>) -> Option<Environment> {
-        let mut vars = Environment::default();
+        let mut vars = Vec::new();
         for path in self.files {
             let shown = path.strip_prefix(fields.report.origin.dir).unwrap_or(path);
             match envfile::read(path, &shown.to_string_lossy()) {
-                Ok(pairs) => {
-                    for (name, value) in pairs {
-                        vars.set(name, value);
-                    }
-                }
+                Ok(pairs) => vars.extend(pairs),
                 Err(problem) => {
                     fields.error_at(entry, problem, crate::config::locate::End::Value);
                     return None;
                 }
             }
         }
-        Some(vars)
+        Some(vars.into_iter().collect())
     }
 }
 
@@ -133,27 +129,27 @@ pub(super) fn not_set(entry: &Entry<'_>, name: &str) -> String {
 
 /// `env` and, above it, the profile that was asked for.
 pub(super) fn env(fields: &mut Fields<'_, '_>, variables: &mut Variables<'_>) -> Environment {
-    let mut env = Environment::default();
+    let mut env = Vec::new();
     if let Some(entry) = fields.take("env") {
         layer(fields, variables, &entry, &mut env);
     }
-    let Some(profile) = fields.report.origin.profile else { return env };
-    match fields.profile(profile) {
-        Some(entry) => layer(fields, variables, &entry, &mut env),
-        None => {
+    match fields.report.origin.profile.map(|profile| (profile, fields.profile(profile))) {
+        None => {}
+        Some((_, Some(entry))) => layer(fields, variables, &entry, &mut env),
+        Some((profile, None)) => {
             let nearest = suggest::nearest(profile, fields.profile_names()).map(str::to_owned);
             let message = format!("there is no 'env_{}'", shorten(profile));
             fields.app_warning(Problem::new(message).suggest(nearest.as_deref()));
         }
     }
-    env
+    env.into_iter().collect()
 }
 
 fn layer(
     fields: &mut Fields<'_, '_>,
     variables: &mut Variables<'_>,
     entry: &Entry<'_>,
-    env: &mut Environment,
+    env: &mut Vec<(String, String)>,
 ) {
     let Some(map) = entry.value.as_object() else {
         return fields.wrong(entry, "an object");
@@ -176,7 +172,7 @@ fn layer(
             continue;
         }
         if let Some(text) = variables.expand(fields, &nested, &text) {
-            env.set(name.as_str(), text);
+            env.push((name.clone(), text));
         }
     }
 }

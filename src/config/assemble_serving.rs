@@ -24,7 +24,7 @@ fn ports(fields: &mut Fields<'_, '_>, env: &mut Environment, instances: u32) -> 
         // To PM2 it is a variable, the same for all instances.
         Ports::One(port) if fields.report.origin.dialect == Dialect::Pm2 && instances > 1 => {
             if env.get("PORT").is_none() {
-                env.set("PORT", port.to_string());
+                env.set("PORT", &port.to_string());
             }
             return None;
         }

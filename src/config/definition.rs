@@ -13,7 +13,7 @@ use crate::config::json::object;
 use crate::config::{program, secrets};
 use crate::supervisor::spec::{
     AppSpec, Condition, Dependency, Environment, Limits, LogBoth, LogFormat, LogFull, LogTarget,
-    OnDaemonLoss, Ports, Restart, Stdin,
+    OnDaemonLoss, Ports, Restart, Stdin, Words,
 };
 
 /// The fields in which a spec differs from the defaults; `name`, `script`, `cwd` and `inherit_env`
@@ -35,12 +35,11 @@ pub(super) fn ordered(spec: &AppSpec) -> Vec<(&'static str, Value)> {
 /// `spec` as it may be shown: secrets masked.
 #[must_use]
 pub fn without_secrets(spec: &AppSpec) -> AppSpec {
-    AppSpec {
-        env: masked(&spec.env, &spec.secret_env),
-        args: masked_args(&spec.args),
-        interpreter_args: masked_args(&spec.interpreter_args),
-        ..spec.clone()
-    }
+    let mut shown = spec.clone();
+    shown.env = masked(&spec.env, &spec.secret_env);
+    shown.args = masked_args(&spec.args);
+    shown.interpreter_args = masked_args(&spec.interpreter_args);
+    shown
 }
 
 /// All fields of a spec, with secrets masked.
@@ -62,8 +61,8 @@ pub fn masked(env: &Environment, secret_env: &[String]) -> Environment {
         .collect()
 }
 
-fn masked_args(args: &[String]) -> Vec<String> {
-    args.iter().map(|word| secrets::mask_urls(word).into_owned()).collect()
+fn masked_args(args: &Words) -> Words {
+    args.iter().map(secrets::mask_urls).collect()
 }
 
 struct Field {
@@ -84,6 +83,10 @@ fn optional(name: &'static str, value: Option<impl Into<Value>>) -> Field {
 
 fn list(name: &'static str, words: &[String]) -> Field {
     field(name, words, !words.is_empty())
+}
+
+fn words(name: &'static str, words: &Words) -> Field {
+    field(name, words.iter().collect::<Value>(), !words.is_empty())
 }
 
 fn time(name: &'static str, value: Duration, default: Duration) -> Field {
@@ -108,15 +111,15 @@ fn fields(spec: &AppSpec) -> Vec<Field> {
 fn what(spec: &AppSpec) -> Vec<Field> {
     // Said even where it is nothing, if the script's name would ask for one.
     let direct = spec.interpreter.is_none();
-    let by_name = program::interpreters(Path::new(&spec.script)).is_some()
+    let by_name = program::interpreters(Path::new(&*spec.script)).is_some()
         || spec.script.contains(|c: char| c.is_ascii_whitespace());
     vec![
-        field("name", spec.name.as_str(), true),
-        field("namespace", spec.namespace.as_str(), spec.namespace != DEFAULTS.namespace),
-        field("script", spec.script.as_str(), true),
-        list("args", &spec.args),
+        field("name", &*spec.name, true),
+        field("namespace", &*spec.namespace, *spec.namespace != *DEFAULTS.namespace),
+        field("script", &*spec.script, true),
+        words("args", &spec.args),
         field("interpreter", spec.interpreter.as_deref().unwrap_or("none"), !direct || by_name),
-        list("interpreter_args", &spec.interpreter_args),
+        words("interpreter_args", &spec.interpreter_args),
         field("cwd", path(&spec.cwd), true),
         field("instances", spec.instances, spec.instances != 1),
         field(

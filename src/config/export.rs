@@ -93,12 +93,9 @@ pub fn without_secrets(spec: &AppSpec) -> (AppSpec, Vec<String>) {
             left_out.push(name.to_owned());
         }
     }
-    for (word, shown) in spec.args.iter().zip(&mut clean.args) {
-        let masked = secrets::mask_urls(word);
-        if masked != word.as_str() {
-            *shown = masked.into_owned();
-            left_out.push("args".to_owned());
-        }
+    clean.args = spec.args.iter().map(secrets::mask_urls).collect();
+    if clean.args != spec.args {
+        left_out.push("args".to_owned());
     }
     left_out.dedup();
     (clean, left_out)

@@ -14,10 +14,10 @@ fn command(spec: &AppSpec) -> Vec<&str> {
     let mut words: Vec<&str> = Vec::new();
     if let Some(interpreter) = &spec.interpreter {
         words.push(interpreter);
-        words.extend(spec.interpreter_args.iter().map(String::as_str));
+        words.extend(spec.interpreter_args.iter());
     }
     words.push(&spec.script);
-    words.extend(spec.args.iter().map(String::as_str));
+    words.extend(spec.args.iter());
     words
 }
 

@@ -43,7 +43,7 @@ enum Mark {
 /// The first cycle.
 pub fn order(apps: &[AppSpec]) -> Result<Vec<usize>, Cycle> {
     let position: HashMap<&str, usize> =
-        apps.iter().enumerate().rev().map(|(index, app)| (app.name.as_str(), index)).collect();
+        apps.iter().enumerate().rev().map(|(index, app)| (&*app.name, index)).collect();
     let mut marks = vec![Mark::New; apps.len()];
     let mut order = Vec::with_capacity(apps.len());
     for root in 0..apps.len() {
@@ -71,7 +71,8 @@ pub fn order(apps: &[AppSpec]) -> Result<Vec<usize>, Cycle> {
                 }
                 Mark::Open => {
                     let start = way.iter().position(|&(app, _)| app == next).unwrap_or(0);
-                    let names = way[start..].iter().map(|&(app, _)| apps[app].name.clone());
+                    let names =
+                        way[start..].iter().map(|&(app, _)| apps[app].name.as_ref().to_owned());
                     return Err(Cycle { names: names.collect() });
                 }
             }

@@ -31,7 +31,7 @@ pub fn check(spec: &AppSpec, path: Option<&str>) -> Result<(), Problem> {
     }
     let program = resolve_program(spec, path)?;
     if spec.interpreter.is_some() {
-        let script = Path::new(&spec.script);
+        let script = Path::new(&*spec.script);
         check_present(script, spec)?;
     }
     Runnable { spec, path, file: &program }.check()

@@ -246,7 +246,7 @@ impl Together<'_> {
     fn check_names(&self, report: &mut Report<'_>) {
         let mut first: HashMap<&str, usize> = HashMap::new();
         for (app, &place) in self.apps.iter().zip(self.places) {
-            if let Some(earlier) = first.get(app.name.as_str()) {
+            if let Some(earlier) = first.get(&*app.name) {
                 let name = shorten(&app.name);
                 let message = format!("name '{name}' is already used by apps[{earlier}]");
                 self.problem(report, Problem::new(message), place, app, "name");
@@ -263,7 +263,7 @@ impl Together<'_> {
             .iter()
             .enumerate()
             .filter_map(|(index, value)| Some(label(index, value.as_object()?).1))
-            .chain(self.apps.iter().map(|app| app.name.clone()))
+            .chain(self.apps.iter().map(|app| app.name.as_ref().to_owned()))
             .collect();
         let known: std::collections::HashSet<&str> = defined.iter().map(String::as_str).collect();
         for (app, &place) in self.apps.iter().zip(self.places) {
@@ -281,7 +281,8 @@ impl Together<'_> {
             }
         }
         if let Err(cycle) = order(self.apps) {
-            let place = self.apps.iter().position(|app| cycle.names.first() == Some(&app.name));
+            let first = cycle.names.first().map_or("", String::as_str);
+            let place = self.apps.iter().position(|app| *app.name == *first);
             let place = place.unwrap_or(0);
             if let (Some(app), Some(&index)) = (self.apps.get(place), self.places.get(place)) {
                 self.problem(report, Problem::new(cycle.to_string()), index, app, "depends_on");

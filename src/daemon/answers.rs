@@ -338,15 +338,10 @@ pub fn errored_text(process: &Process) -> Option<String> {
 
 /// What an app's children are given, secrets masked unless revealed.
 pub fn environment_of(spec: &AppSpec, reveal: bool) -> Map<String, Value> {
-    let files = spec.env_file.iter().filter_map(|path| envfile::read(path, "").ok());
-    let mut all: Environment =
-        spec.inherited.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    for (name, value) in files.flatten() {
-        all.set(name, value);
-    }
-    for (name, value) in spec.env.iter() {
-        all.set(name, value);
-    }
+    let read = |path: &std::path::PathBuf| envfile::read(path, "").unwrap_or_default();
+    let files: Vec<(String, String)> = spec.env_file.iter().flat_map(read).collect();
+    let files = files.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let all: Environment = spec.inherited.iter().chain(files).chain(spec.env.iter()).collect();
     object(all.iter().map(|(name, value)| {
         let text = if reveal {
             value.to_owned()

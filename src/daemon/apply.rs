@@ -32,7 +32,9 @@ impl Daemon {
         let apps = if apply.restart {
             apps
         } else {
-            apps.into_iter().filter(|app| !plan.changed.contains(&app.name)).collect()
+            apps.into_iter()
+                .filter(|app| plan.changed.iter().all(|name| **name != *app.name))
+                .collect()
         };
         let pending = Pending::Apply { client, tag, steps, prune: plan.prune, results: Vec::new() };
         let from = self.reply_to(pending);
@@ -54,7 +56,7 @@ impl Daemon {
             };
             let changed: Vec<Value> = match known {
                 Some(process) if op == "reload" => {
-                    plan.changed.push(app.name.clone());
+                    plan.changed.push(app.name.as_ref().to_owned());
                     answers::changes(process.spec(), app, &changed)
                 }
                 Some(_) | None => Vec::new(),
@@ -66,8 +68,8 @@ impl Daemon {
             .supervisor
             .processes()
             .filter(|process| source.is_some() && process.spec().source.as_deref() == source)
-            .map(|process| process.spec().name.as_str())
-            .filter(|name| apps.iter().all(|app| app.name != *name))
+            .map(|process| &*process.spec().name)
+            .filter(|name| apps.iter().all(|app| *app.name != **name))
             .collect();
         gone.dedup();
         for name in gone {

@@ -148,7 +148,7 @@ impl Daemon {
         self.live.release(entry.slot);
         let name = &entry.spec.name;
         if !self.stems.is_empty() && self.entries.values().all(|other| other.spec.name != *name) {
-            self.stems.retain(|_, owner| owner != name);
+            self.stems.retain(|_, owner| **owner != **name);
         }
         if let Some(path) = &entry.files.pid_file {
             let _ = std::fs::remove_file(path);

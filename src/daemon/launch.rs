@@ -296,8 +296,8 @@ impl Daemon {
                     Some(process) => subject_of(process),
                     None => Subject {
                         id: process,
-                        name: spec.name.as_str().into(),
-                        namespace: spec.namespace.as_str().into(),
+                        name: spec.name.clone(),
+                        namespace: spec.namespace.clone(),
                         instance,
                     },
                 };
@@ -335,12 +335,12 @@ impl Daemon {
             return places::files_of_container(spec, instance);
         }
         let stem = places::file_name(&spec.name);
-        let distinct = if stem == spec.name {
+        let distinct = if *stem == *spec.name {
             self.stems.contains_key(&stem)
         } else {
             let taken = !self.supervisor.resolve(&Target::Name(stem.clone())).is_empty();
-            let owner = self.stems.entry(stem).or_insert_with(|| spec.name.clone());
-            taken || *owner != spec.name
+            let owner = self.stems.entry(stem).or_insert_with(|| spec.name.as_ref().to_owned());
+            taken || **owner != *spec.name
         };
         places::files(spec, instance, process, distinct, &self.paths.logs, &self.paths.pids)
     }

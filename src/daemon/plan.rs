@@ -141,7 +141,7 @@ pub fn arguments(spec: &AppSpec, program: &Path, args: &mut CArgs) -> Result<(),
     match &spec.interpreter {
         Some(interpreter) => {
             args.push(interpreter.as_bytes())?;
-            for argument in &spec.interpreter_args {
+            for argument in spec.interpreter_args.iter() {
                 args.push(argument.as_bytes())?;
             }
             args.push(spec.script.as_bytes())?;
@@ -149,7 +149,7 @@ pub fn arguments(spec: &AppSpec, program: &Path, args: &mut CArgs) -> Result<(),
         None if spec.script.contains('/') => args.push(spec.script.as_bytes())?,
         None => args.push(program.as_os_str().as_encoded_bytes())?,
     }
-    for argument in &spec.args {
+    for argument in spec.args.iter() {
         args.push(argument.as_bytes())?;
     }
     Ok(())

@@ -47,7 +47,8 @@ impl Daemon {
             line.filter_map(|pid| self.children.by_pid(pid)).next()
         });
         let process = ours.and_then(|child| self.supervisor.process_of(child));
-        Some(Holder { pid, program, process: process.map(|process| process.spec().name.clone()) })
+        let process = process.map(|process| process.spec().name.as_ref().to_owned());
+        Some(Holder { pid, program, process })
     }
 
     /// Why there was no port for a process.

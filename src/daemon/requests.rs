@@ -246,6 +246,19 @@ impl Daemon {
             .unwrap_or_else(|| given.into()))
     }
 
+    /// What new apps have in common with each other and with those in the table is kept once.
+    fn share(&self, apps: Vec<AppSpec>) -> Vec<Rc<AppSpec>> {
+        let mut known: Option<Rc<AppSpec>> =
+            self.supervisor.processes().last().map(|process| process.spec().clone());
+        let share = |mut app: AppSpec| {
+            if let Some(known) = &known {
+                app.share(known);
+            }
+            Rc::clone(known.insert(Rc::new(app)))
+        };
+        apps.into_iter().map(share).collect()
+    }
+
     pub(super) fn resolve(
         &self,
         configs: &[Map<String, Value>],
@@ -267,7 +280,7 @@ impl Daemon {
         let resolved = resolve::apps(&document, &origin);
         warnings.extend(resolved.warnings.iter().map(ToString::to_string));
         match resolved.problems.first() {
-            None => Ok(resolved.apps.into_iter().map(Rc::new).collect()),
+            None => Ok(self.share(resolved.apps)),
             Some(problem) => Err(answers::problem(problem)),
         }
     }
@@ -297,7 +310,7 @@ impl Daemon {
     /// "no process named 'wbe'", with the nearest name there is.
     pub(super) fn not_found(&self, target: &Target) -> ErrorReply {
         let text = target.to_string();
-        let names = self.supervisor.processes().map(|process| process.spec().name.as_str());
+        let names = self.supervisor.processes().map(|process| &*process.spec().name);
         let error = match target {
             Target::Id(id) => format!("no process with id {id}"),
             Target::All | Target::Name(_) | Target::Instance(..) => {

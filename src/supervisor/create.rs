@@ -158,13 +158,13 @@ impl Supervisor {
     }
 
     fn rename(&self, apps: &mut [Rc<AppSpec>]) {
-        let mut taken: BTreeSet<String> = BTreeSet::new();
+        let mut taken: BTreeSet<Rc<str>> = BTreeSet::new();
         for spec in apps {
             let is_free = |name: &str| self.table.members(name).is_empty() && !taken.contains(name);
             if !is_free(&spec.name) {
                 let mut numbered = (2_u32..).map(|number| format!("{}-{number}", spec.name));
                 if let Some(name) = numbered.find(|name| is_free(name)) {
-                    Rc::make_mut(spec).name = name;
+                    Rc::make_mut(spec).name = name.into();
                 }
             }
             taken.insert(spec.name.clone());
@@ -177,7 +177,7 @@ impl Supervisor {
             let Some(process) = self.table.get(id) else { continue };
             let fields = process.spec().differences(spec);
             if !fields.is_empty() {
-                return Err(Refusal::NameTaken { name: spec.name.clone(), fields });
+                return Err(Refusal::NameTaken { name: spec.name.as_ref().to_owned(), fields });
             }
         }
         Ok(())
@@ -263,7 +263,11 @@ impl Supervisor {
             }
             let after = match made.take() {
                 Some((from, to)) if Rc::ptr_eq(&from, spec) => to,
-                Some(_) | None => Rc::new(AppSpec { instances, ..AppSpec::clone(spec) }),
+                Some(_) | None => {
+                    let mut after = AppSpec::clone(spec);
+                    after.instances = instances;
+                    Rc::new(after)
+                }
             };
             made = Some((std::mem::replace(spec, Rc::clone(&after)), after));
         };

@@ -76,7 +76,7 @@ impl Supervisor {
         }
         let fields = process.spec().differences(&spec);
         if *process.namespace != *spec.namespace {
-            process.namespace = Rc::from(spec.namespace.as_str());
+            process.namespace = Rc::clone(&spec.namespace);
         }
         if process.child().is_some() {
             process.pending = Some(spec);
@@ -245,7 +245,7 @@ impl Supervisor {
 fn replace(process: &mut Process, side: &mut Side) -> Vec<&'static str> {
     let changed = process.spec().differences(&side.process.spec);
     if *process.namespace != *side.process.spec.namespace {
-        process.namespace = Rc::from(side.process.spec.namespace.as_str());
+        process.namespace = Rc::clone(&side.process.spec.namespace);
     }
     std::mem::swap(&mut process.state, &mut side.process.state);
     std::mem::swap(&mut process.spec, &mut side.process.spec);

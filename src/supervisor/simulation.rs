@@ -138,7 +138,7 @@ fn create(random: &mut Random, world: &mut World, apps: &[Rc<AppSpec>]) {
     for app in &mut chosen {
         if random.one_in(4) {
             let app = Rc::make_mut(app);
-            app.args = vec![random.below(2).to_string()];
+            app.args = [random.below(2).to_string()].iter().collect();
             app.instances = random.below(3) + 1;
         }
     }

@@ -255,11 +255,15 @@ impl Supervisor {
 /// The definitions with what they inherit. A place that does not exist inherits nothing.
 fn definitions(snapshot: &Snapshot) -> Vec<Rc<AppSpec>> {
     let nothing = Rc::new(Environment::default());
-    let specs = snapshot.definitions.iter().map(|definition| {
+    let mut specs: Vec<Rc<AppSpec>> = Vec::with_capacity(snapshot.definitions.len());
+    for definition in &snapshot.definitions {
         let mut spec = AppSpec::clone(&definition.spec);
         let inherited = snapshot.environments.get(definition.inherited).unwrap_or(&nothing);
         spec.inherited = Rc::clone(inherited);
-        Rc::new(spec)
-    });
-    specs.collect()
+        if let Some(last) = specs.last() {
+            spec.share(last);
+        }
+        specs.push(Rc::new(spec));
+    }
+    specs
 }

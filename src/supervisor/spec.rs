@@ -1,97 +1,73 @@
 //! What is to be run and how: [`AppSpec`], valid by construction.
 //!
 //! `config::resolve` is the only maker of an `AppSpec` from outside data; after it nothing in here
-//! can be wrong, and nobody checks it again. The serialised form is the one of the state file and
-//! of the `config` object that clients see: the field names of an app file, durations in
-//! milliseconds.
+//! can be wrong, and nobody checks it again. The serialised form is the one of the state file: the
+//! field names of an app file, durations in milliseconds.
+//!
+//! # What a definition weighs
+//!
+//! A thousand apps must not weigh a megabyte. So a spec is in two parts: what is an app's own (its
+//! name, what is executed, its variables) stands in [`AppSpec`]; all else, the [`Terms`] on which
+//! it runs, is kept once for all apps that agree in it, as most of a host's do
+//! ([`AppSpec::share`]). A field added to `Terms` weighs nothing but where an app differs from the
+//! others, so it needs no box of its own. Terms are read as if they were fields of the spec
+//! (`spec.kill_timeout`); who writes one gets a copy first.
+//!
+//! To add a field: declare it in `Terms`, give its default in `Terms::default`, name it in the
+//! table below (`record!`). That brings it into the state file and into
+//! [`AppSpec::differences`]; `config::assemble` reads it, `config::definition` shows it.
 
-use std::path::PathBuf;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::base::Signal;
 
+mod block;
+mod record;
 mod serving;
 
+pub use block::{Environment, Words};
 pub use serving::{Check, HealthCheck, OnFail, PORT_VARIABLE, Ports, Serving};
+
+use record::{Datum, Plain, record, words};
 
 /// At most this many instances of one app.
 pub const MAX_INSTANCES: u32 = 1024;
 
-/// Environment variables, sorted by name, each name once.
-///
-/// What a caller's shell exports is the same for many apps: it is kept once and shared.
-#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct Environment(std::collections::BTreeMap<Box<str>, Box<str>>);
-
-impl Environment {
-    /// The value of `name`.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(AsRef::as_ref)
-    }
-
-    /// Sets `name`; the last value given wins.
-    pub fn set(&mut self, name: impl Into<Box<str>>, value: impl Into<Box<str>>) {
-        self.0.insert(name.into(), value.into());
-    }
-
-    /// Takes `name` out.
-    pub fn remove(&mut self, name: &str) {
-        self.0.remove(name);
-    }
-
-    /// All variables in the order of their names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
-    }
-
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl<N: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(N, V)> for Environment {
-    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        // One by one: collecting would bring a sort of its own for every kind of iterator.
-        let mut all = Self::default();
-        for (name, value) in pairs {
-            all.set(name, value);
-        }
-        all
-    }
-}
-
-/// An app as the user declared it, with every default filled in.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+/// An app as the user declared it, with every default filled in: what is its own. What it has in
+/// common with others is in [`Terms`].
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AppSpec {
     /// 1 to 128 bytes, no `/`, no control characters, not `all`, `.` or `..`.
-    pub name: String,
-    pub namespace: String,
-
+    pub name: Rc<str>,
     /// An absolute path, or a bare command name to be looked up in the app's `PATH`.
-    pub script: String,
-    pub args: Vec<String>,
-    /// What runs the script; `None`: the script is executed itself.
-    pub interpreter: Option<String>,
-    pub interpreter_args: Vec<String>,
+    pub script: Box<str>,
+    pub args: Words,
     /// Absolute.
-    pub cwd: PathBuf,
-
+    pub cwd: Rc<Path>,
     /// What the app gets besides `env`: the base variables, or all of the caller's. Kept apart so
     /// that apps can share it; the state file keeps each different one once.
-    #[serde(skip)]
     pub inherited: Rc<Environment>,
     pub env: Environment,
+    /// The configuration file this came from.
+    pub source: Option<Rc<Path>>,
+    /// Shared by all who agree.
+    pub terms: Rc<Terms>,
+}
+
+/// How an app is run.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Terms {
+    pub namespace: Rc<str>,
+
+    /// What runs the script; `None`: the script is executed itself.
+    pub interpreter: Option<String>,
+    pub interpreter_args: Words,
+
     /// Read at every start, later files win, `env` wins over them.
     pub env_file: Vec<PathBuf>,
     /// Whether `inherited` is the caller's whole environment (then `restart --update-env` renews
@@ -124,17 +100,13 @@ pub struct AppSpec {
     /// Consecutive unstable runs that end in `errored`; 0: never.
     pub max_restarts: u32,
     /// A run at least this long is stable.
-    #[serde(with = "millis")]
     pub min_uptime: Duration,
     /// Pause before every automatic restart.
-    #[serde(with = "millis")]
     pub restart_delay: Duration,
     /// First pause after an unstable run; zero: no growing pause.
-    #[serde(with = "millis")]
     pub exp_backoff_restart_delay: Duration,
 
     pub kill_signal: Signal,
-    #[serde(with = "millis")]
     pub kill_timeout: Duration,
     /// Stop the whole process tree, not only the main process.
     pub treekill: bool,
@@ -145,11 +117,9 @@ pub struct AppSpec {
     pub notify: bool,
     /// Descriptor in the child on which a newline means ready.
     pub notification_fd: Option<u32>,
-    #[serde(with = "millis")]
     pub listen_timeout: Duration,
 
     /// Its ports and its health check; `None`: it has neither.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<Box<Serving>>,
 
     /// Started before this app, stopped after it.
@@ -160,9 +130,123 @@ pub struct AppSpec {
     pub logs: LogSpec,
     /// Default: `<pid dir>/<name>[-<instance>].pid`.
     pub pid_file: Option<PathBuf>,
-    /// The configuration file this came from.
-    pub source: Option<PathBuf>,
 }
+
+/// The defaults of an app file.
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            namespace: Rc::from("default"),
+            interpreter: None,
+            interpreter_args: Words::default(),
+            env_file: Vec::new(),
+            inherit_env: true,
+            secret_env: Vec::new(),
+            user: None,
+            group: None,
+            umask: None,
+            nice: None,
+            oom_score_adj: None,
+            limits: Limits::default(),
+            stdin: Stdin::default(),
+            instances: 1,
+            instance_var: "NODE_APP_INSTANCE".to_owned(),
+            increment_var: None,
+            autostart: true,
+            restart: Restart::default(),
+            stop_exit_codes: Vec::new(),
+            max_restarts: 16,
+            min_uptime: Duration::from_secs(1),
+            restart_delay: Duration::ZERO,
+            exp_backoff_restart_delay: Duration::from_millis(100),
+            kill_signal: Signal::INT,
+            kill_timeout: Duration::from_millis(1600),
+            treekill: true,
+            on_daemon_loss: OnDaemonLoss::default(),
+            wait_ready: false,
+            notify: false,
+            notification_fd: None,
+            listen_timeout: Duration::from_secs(3),
+            serving: None,
+            depends_on: Vec::new(),
+            essential: true,
+            logs: LogSpec::default(),
+            pid_file: None,
+        }
+    }
+}
+
+/// Runs nothing: it has no name and no script.
+impl Default for AppSpec {
+    fn default() -> Self {
+        Self {
+            name: Rc::from(""),
+            script: Box::from(""),
+            args: Words::default(),
+            cwd: Path::new("/").into(),
+            inherited: Rc::default(),
+            env: Environment::default(),
+            source: None,
+            terms: Rc::default(),
+        }
+    }
+}
+
+impl Deref for AppSpec {
+    type Target = Terms;
+
+    fn deref(&self) -> &Terms {
+        &self.terms
+    }
+}
+
+/// Changes this app alone: what was shared is copied first.
+impl DerefMut for AppSpec {
+    fn deref_mut(&mut self) -> &mut Terms {
+        Rc::make_mut(&mut self.terms)
+    }
+}
+
+record!(AppSpec { name, script, args, cwd, env, source });
+
+record!(Terms {
+    namespace,
+    interpreter,
+    interpreter_args,
+    env_file,
+    inherit_env,
+    secret_env,
+    user,
+    group,
+    umask,
+    nice,
+    oom_score_adj,
+    limits,
+    stdin,
+    instances,
+    instance_var,
+    increment_var,
+    autostart,
+    restart,
+    stop_exit_codes,
+    max_restarts,
+    min_uptime,
+    restart_delay,
+    exp_backoff_restart_delay,
+    kill_signal,
+    kill_timeout,
+    treekill,
+    on_daemon_loss,
+    wait_ready,
+    notify,
+    notification_fd,
+    listen_timeout,
+    serving,
+    depends_on,
+    essential,
+    logs,
+    pid_file,
+});
 
 impl AppSpec {
     /// How long a new child must live before `start` calls it stable.
@@ -171,73 +255,62 @@ impl AppSpec {
         self.min_uptime.min(Duration::from_secs(1))
     }
 
+    /// Takes from `other` what both have in common, so that it is kept once.
+    pub fn share(&mut self, other: &Self) {
+        fn share<T: PartialEq + ?Sized>(ours: &mut Rc<T>, theirs: &Rc<T>) {
+            if !Rc::ptr_eq(ours, theirs) && **ours == **theirs {
+                *ours = Rc::clone(theirs);
+            }
+        }
+        share(&mut self.terms, &other.terms);
+        share(&mut self.cwd, &other.cwd);
+        share(&mut self.inherited, &other.inherited);
+        if let (Some(ours), Some(theirs)) = (&mut self.source, &other.source) {
+            share(ours, theirs);
+        }
+    }
+
     /// The fields, by their names in an app file, in which two definitions differ. What was
     /// inherited from the caller's shell and where the definition came from do not count.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let mut ours = Vec::with_capacity(64);
+        self.each_field(&mut |name, datum| ours.push((name, datum)));
+        let mut ours = ours.into_iter();
         let mut fields = Vec::new();
-        macro_rules! compare {
-            ($($field:ident),+ $(,)?) => {$(
-                if self.$field != other.$field {
-                    fields.push(stringify!($field));
+        other.each_field(&mut |name, theirs| {
+            if !ours.next().is_some_and(|(_, ours)| ours != theirs) {
+                return;
+            }
+            match name {
+                "source" => {}
+                // One field here, two for people.
+                "serving" => {
+                    let of = [("port", self.ports() != other.ports())];
+                    let of = of.into_iter().chain([("health", self.health() != other.health())]);
+                    fields.extend(of.filter_map(|(name, differs)| differs.then_some(name)));
                 }
-            )+};
-        }
-        compare!(
-            name,
-            namespace,
-            script,
-            args,
-            interpreter,
-            interpreter_args,
-            cwd,
-            env,
-            env_file,
-            inherit_env,
-            secret_env,
-            user,
-            group,
-            umask,
-            nice,
-            oom_score_adj,
-            limits,
-            stdin,
-            instances,
-            instance_var,
-            increment_var,
-            autostart,
-            restart,
-            stop_exit_codes,
-            max_restarts,
-            min_uptime,
-            restart_delay,
-            exp_backoff_restart_delay,
-            kill_signal,
-            kill_timeout,
-            treekill,
-            on_daemon_loss,
-            wait_ready,
-            notify,
-            notification_fd,
-            listen_timeout,
-            depends_on,
-            essential,
-            logs,
-            pid_file,
-        );
-        if self.ports() != other.ports() {
-            fields.push("port");
-        }
-        if self.health() != other.health() {
-            fields.push("health");
-        }
+                name => fields.push(name),
+            }
+        });
         fields
+    }
+
+    /// Every field by its name, but for what is inherited.
+    fn each_field<'a>(&'a self, tell: &mut dyn FnMut(&'static str, Datum<'a>)) {
+        self.fields(tell);
+        self.terms.fields(tell);
+    }
+
+    /// Sets the field `name`; `None`: to such a thing it cannot be set.
+    fn set_field(&mut self, name: &str, value: &Value) -> Option<()> {
+        self.set(name, value)?;
+        Rc::make_mut(&mut self.terms).set(name, value)
     }
 }
 
 /// What may be restarted after it ended by itself.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Restart {
     #[default]
     Always,
@@ -249,9 +322,10 @@ pub enum Restart {
     Once,
 }
 
+words!(Restart { Always = "always", OnFailure = "on-failure", Never = "never", Once = "once" });
+
 /// What becomes of a child whose daemon died.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum OnDaemonLoss {
     #[default]
     Keep,
@@ -259,9 +333,10 @@ pub enum OnDaemonLoss {
     Kill,
 }
 
+words!(OnDaemonLoss { Keep = "keep", Kill = "kill" });
+
 /// What a child finds on descriptor 0.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Stdin {
     /// `/dev/null`.
     #[default]
@@ -270,35 +345,35 @@ pub enum Stdin {
     Pipe,
 }
 
+words!(Stdin { Null = "null", Pipe = "pipe" });
+
 /// Resource limits; `None` leaves what the daemon was started with.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Limits {
     /// Open files.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub nofile: Option<u64>,
     /// Processes of the user.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub nproc: Option<u64>,
     /// Core file, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub core: Option<u64>,
     /// Address space, in bytes.
-    #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
     pub address_space: Option<u64>,
 }
 
+record!(nested Limits { nofile, nproc, core, address_space as "as" });
+
 /// One entry of `depends_on`.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Dependency {
     /// Name of another app.
     pub name: String,
     pub condition: Condition,
 }
 
+record!(nested Dependency { name, condition });
+
 /// What a dependency must have reached.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Condition {
     /// It has been spawned.
     Started,
@@ -311,9 +386,10 @@ pub enum Condition {
     Done,
 }
 
+words!(Condition { Started = "started", Ready = "ready", Healthy = "healthy", Done = "done" });
+
 /// What becomes of an app's output.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct LogSpec {
     pub out: LogTarget,
     pub error: LogTarget,
@@ -331,9 +407,10 @@ pub struct LogSpec {
     pub full: Option<LogFull>,
 }
 
+record!(nested LogSpec { out, error, both, format, date, merge, max_size, keep, full });
+
 /// Where one stream is written.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum LogTarget {
     /// `<log dir>/<name>-out.log` or `-error.log`.
     #[default]
@@ -344,9 +421,26 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
+impl Plain for LogTarget {
+    fn show(&self) -> Datum<'_> {
+        match self {
+            Self::Default => Datum::Nothing,
+            Self::Nowhere => Datum::Text("nowhere"),
+            Self::File(path) => Datum::List(vec![path.show()]),
+        }
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str() {
+            Some("nowhere") => Some(Self::Nowhere),
+            Some(_) => None,
+            None => Plain::read(value.get(0)?).map(Self::File),
+        }
+    }
+}
+
 /// Whether both streams also go into one file.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum LogBoth {
     #[default]
     No,
@@ -356,9 +450,26 @@ pub enum LogBoth {
     File(PathBuf),
 }
 
+impl Plain for LogBoth {
+    fn show(&self) -> Datum<'_> {
+        match self {
+            Self::No => Datum::Nothing,
+            Self::Default => Datum::Text("default"),
+            Self::File(path) => Datum::List(vec![path.show()]),
+        }
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str() {
+            Some("default") => Some(Self::Default),
+            Some(_) => None,
+            None => Plain::read(value.get(0)?).map(Self::File),
+        }
+    }
+}
+
 /// How lines are written.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LogFormat {
     /// Bytes unchanged.
     #[default]
@@ -369,9 +480,10 @@ pub enum LogFormat {
     Logfmt,
 }
 
+words!(LogFormat { Raw = "raw", Json = "json", Logfmt = "logfmt" });
+
 /// What to do when the disk is full and removing rotated files did not help.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LogFull {
     /// Drop, count and report.
     #[default]
@@ -380,17 +492,4 @@ pub enum LogFull {
     Block,
 }
 
-/// Durations as whole milliseconds.
-mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
-    }
-}
+words!(LogFull { Drop = "drop", Block = "block" });

@@ -71,16 +71,8 @@ impl Table {
             return;
         }
         self.reserve(id.0.saturating_add(1));
-        let name = match self.apps.get_key_value(spec.name.as_str()) {
-            Some((name, _)) => Rc::clone(name),
-            None => Rc::from(spec.name.as_str()),
-        };
+        let (name, namespace) = (Rc::clone(&spec.name), Rc::clone(&spec.namespace));
         let members = self.apps.entry(Rc::clone(&name)).or_default();
-        let namespace = members
-            .first()
-            .and_then(|first| self.processes.get(first))
-            .filter(|first| *first.namespace == *spec.namespace)
-            .map_or_else(|| Rc::from(spec.namespace.as_str()), |first| Rc::clone(&first.namespace));
         let place = members.partition_point(|&member| member < id);
         members.insert(place, id);
         let process = Process {

@@ -26,24 +26,7 @@ mod stopping;
 
 /// An app with every default, as the configuration layer makes it.
 pub(super) fn spec(name: &str) -> AppSpec {
-    thread_local!(static DEFAULTS: AppSpec = defaults());
-    AppSpec { name: name.to_owned(), ..DEFAULTS.with(AppSpec::clone) }
-}
-
-fn defaults() -> AppSpec {
-    serde_json::from_value(serde_json::json!({
-        "name": "app", "namespace": "default", "script": "/bin/app", "args": [],
-        "interpreter": null, "interpreter_args": [], "cwd": "/", "env": {}, "env_file": [],
-        "inherit_env": true, "secret_env": [], "user": null, "group": null, "umask": null,
-        "nice": null, "oom_score_adj": null, "limits": {}, "stdin": "null", "instances": 1,
-        "instance_var": "NODE_APP_INSTANCE", "increment_var": null, "autostart": true,
-        "restart": "always", "stop_exit_codes": [], "max_restarts": 16, "min_uptime": 1000,
-        "restart_delay": 0, "exp_backoff_restart_delay": 100, "kill_signal": "SIGINT",
-        "kill_timeout": 1600, "treekill": true, "on_daemon_loss": "keep", "wait_ready": false,
-        "notify": false, "notification_fd": null, "listen_timeout": 3000, "depends_on": [],
-        "essential": true, "logs": {}, "pid_file": null, "source": null
-    }))
-    .unwrap()
+    AppSpec { name: name.into(), script: "/bin/app".into(), ..AppSpec::default() }
 }
 
 /// The same, changed.
@@ -150,7 +133,7 @@ impl World {
         for effect in effects {
             self.done.push(effect.clone());
             match effect {
-                Effect::Spawn { child, spec, .. } => match self.spawns.get(&spec.name) {
+                Effect::Spawn { child, spec, .. } => match self.spawns.get(&*spec.name) {
                     Some(&error) => outcomes.push(Input::SpawnFailed { child, error }),
                     None => {
                         self.alive.insert(child);

@@ -96,7 +96,7 @@ pub fn check(session: &mut Session, parsed: &Parsed) -> Run {
                 session.screen.result(&format!("{file}: {noun}, no errors"))?;
                 let warnings: Vec<String> =
                     loaded.warnings.iter().map(ToString::to_string).collect();
-                let names: Vec<&str> = loaded.apps.iter().map(|app| app.name.as_str()).collect();
+                let names: Vec<&str> = loaded.apps.iter().map(|app| &*app.name).collect();
                 reports.push(json!({
                     "file": file, "ok": true, "apps": names, "warnings": warnings, "error": null,
                 }));

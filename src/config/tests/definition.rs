@@ -8,7 +8,7 @@ use crate::base::Signal;
 use crate::config::{definition, effective};
 use crate::supervisor::spec::{
     Condition, Dependency, Limits, LogBoth, LogFormat, LogFull, LogSpec, LogTarget, OnDaemonLoss,
-    Ports, Restart, Serving, Stdin,
+    Ports, Restart, Serving, Stdin, Terms,
 };
 
 const WORDS: [&str; 12] =
@@ -102,16 +102,12 @@ impl Random {
         env.set("PYTHONUNBUFFERED", "1");
         let user = |random: &mut Self| (*random.pick(&["www", "1000"])).to_owned();
         let exit_codes = self.below(5);
-        AppSpec {
-            name: self.name(),
-            namespace: self.name(),
-            script,
-            args: self.words(),
+        let (name, args) = (self.name().into(), self.words().iter().collect());
+        let cwd = Path::new(self.pick(&["/nonexistent", "/srv/a b", "/${x}"])).into();
+        let terms = Terms {
+            namespace: self.name().into(),
             interpreter,
-            interpreter_args: self.words(),
-            cwd: PathBuf::from(self.pick(&["/nonexistent", "/srv/a b", "/${x}"])),
-            inherited: caller(),
-            env,
+            interpreter_args: self.words().iter().collect(),
             env_file: (0..self.below(3)).map(|_| self.path()).collect(),
             inherit_env: true,
             secret_env: self.words(),
@@ -155,7 +151,16 @@ impl Random {
             essential: self.chance(),
             logs: self.logs(),
             pid_file: self.maybe(Self::path),
+        };
+        AppSpec {
+            name,
+            script: script.into(),
+            args,
+            cwd,
+            inherited: caller(),
+            env,
             source: None,
+            terms: Rc::new(terms),
         }
     }
 }
@@ -185,6 +190,20 @@ fn a_definition_resolves_to_its_spec() {
         let resolved = crate::config::app(fields.as_object().unwrap(), &origin);
         assert_eq!(lines(&resolved.problems), [""; 0], "round {round}: {fields}");
         assert_eq!(resolved.apps[0], spec, "round {round}: {fields}");
+    }
+}
+
+#[test]
+fn a_definition_comes_back_from_the_state_file() {
+    let mut random = Random(0x5eed_0002);
+    for round in 0..1000 {
+        let mut spec = random.spec();
+        // It is written beside the definitions that share it.
+        spec.inherited = Rc::default();
+        let text = serde_json::to_string(&spec).unwrap();
+        let again: AppSpec = serde_json::from_str(&text).unwrap();
+        assert_eq!(again, spec, "round {round}: {text}");
+        assert_eq!(again.differences(&spec), [""; 0]);
     }
 }
 

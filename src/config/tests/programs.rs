@@ -19,7 +19,8 @@ fn a_script_is_a_file_a_command_or_a_command_line() {
         let mut resolved = client(place.path(), &map);
         assert_eq!(lines(&resolved.problems), [""; 0]);
         let spec = resolved.apps.remove(0);
-        (spec.name, spec.script, spec.interpreter, spec.args)
+        let args: Vec<String> = spec.args.iter().map(str::to_owned).collect();
+        (String::from(&*spec.name), String::from(&*spec.script), spec.interpreter.clone(), args)
     };
     let file = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
     let none: Vec<String> = Vec::new();
@@ -70,7 +71,7 @@ fn a_script_is_a_file_a_command_or_a_command_line() {
 #[test]
 fn python_does_not_buffer_its_output() {
     let spec = only("pmd.json", r#"{"script": "job.py"}"#);
-    assert!(spec.interpreter.unwrap().starts_with("python"));
+    assert!(spec.interpreter.as_ref().unwrap().starts_with("python"));
     assert_eq!(spec.env.get("PYTHONUNBUFFERED"), Some("1"));
     let spec = only("pmd.json", r#"{"script": "job.py", "env": {"PYTHONUNBUFFERED": ""}}"#);
     assert_eq!(spec.env.get("PYTHONUNBUFFERED"), Some(""));
@@ -113,7 +114,7 @@ fn variables_are_replaced_in_pmd_files_only() {
         "env": {"URL": "${DB}/y", "PRICE": "5$$", "H": "${HOME}"}, "env_file": "ENVFILE"}"#;
     let text = text.replace("ENVFILE", place.path().join("sub/.env").to_str().unwrap());
     let spec = only("pmd.json", &text);
-    assert_eq!(spec.cwd, Path::new("/home/u"));
+    assert_eq!(&*spec.cwd, Path::new("/home/u"));
     assert_eq!(spec.args, ["--db=postgres://x", "$1", "$x"]);
     assert_eq!(spec.env.get("URL"), Some("postgres://x/y"));
     assert_eq!(spec.env.get("PRICE"), Some("5$"));
@@ -169,7 +170,7 @@ fn a_profile_lies_over_env() {
 fn null_means_nothing_where_javascript_wrote_it() {
     let text = r#"{"script": "a", "args": null, "env": {"A": null, "B": "x"}, "name": null}"#;
     let spec = only("ecosystem.json", text);
-    assert_eq!(spec.name, "a");
+    assert_eq!(&*spec.name, "a");
     assert_eq!(spec.env.get("A"), None);
     assert_eq!(problems("pmd.json", text).len(), 3);
 }
@@ -197,14 +198,14 @@ fn an_ecosystem_file_as_people_have_it_is_understood() {
     let resolved = resolve("ecosystem.config.js", text);
     assert_eq!(lines(&resolved.problems), [""; 0]);
     let [api, worker] = &resolved.apps[..] else { panic!("two apps") };
-    assert_eq!((api.name.as_str(), api.script.as_str()), ("api", "/srv/dist/server.js"));
+    assert_eq!((&*api.name, &*api.script), ("api", "/srv/dist/server.js"));
     assert_eq!(api.instances, 4);
     assert_eq!(api.interpreter.as_deref(), Some("node"));
     assert_eq!(api.interpreter_args, ["--max-old-space-size=1024"]);
     assert_eq!(api.env.get("PORT"), Some("3000"));
     assert!(api.wait_ready && api.logs.merge && api.inherit_env);
     assert_eq!(worker.args, ["--queue", "high", "--name", "big jobs"]);
-    assert_eq!(worker.cwd, Path::new("/opt/worker"));
+    assert_eq!(&*worker.cwd, Path::new("/opt/worker"));
     // What it asks for and does not get is said, each once.
     let warnings: Vec<String> = resolved.warnings.iter().map(|w| w.message.clone()).collect();
     for field in ["exec_mode", "max_memory_restart", "ignore_watch", "cron_restart", "vizion"] {

@@ -15,11 +15,11 @@ use crate::supervisor::spec::{
 #[test]
 fn nothing_said_means_the_defaults() {
     let spec = only("pmd.json", r#"{"apps": [{"script": "./server"}]}"#);
-    assert_eq!(spec.name, "server");
-    assert_eq!(spec.namespace, "default");
-    assert_eq!(spec.script, "/srv/server");
+    assert_eq!(&*spec.name, "server");
+    assert_eq!(&*spec.namespace, "default");
+    assert_eq!(&*spec.script, "/srv/server");
     assert_eq!(spec.interpreter, None);
-    assert_eq!(spec.cwd, Path::new("/srv"));
+    assert_eq!(&*spec.cwd, Path::new("/srv"));
     assert_eq!(spec.instances, 1);
     assert_eq!(spec.instance_var, "NODE_APP_INSTANCE");
     assert!(spec.autostart && spec.treekill && spec.essential);
@@ -61,13 +61,13 @@ fn every_field_says_what_it_says() {
     // `log` is an object here, so `log_file` may stand beside it.
     assert_eq!(lines(&resolved.problems), [""; 0]);
     let spec = &resolved.apps[0];
-    assert_eq!(spec.name, "a-web");
-    assert_eq!(spec.namespace, "shop");
-    assert_eq!(spec.script, "/srv/sub/web.js");
+    assert_eq!(&*spec.name, "a-web");
+    assert_eq!(&*spec.namespace, "shop");
+    assert_eq!(&*spec.script, "/srv/sub/web.js");
     assert_eq!(spec.args, ["--port", "3000"]);
     assert_eq!(spec.interpreter.as_deref(), Some("/opt/node"));
     assert_eq!(spec.interpreter_args, ["--inspect", "--x=a b"]);
-    assert_eq!(spec.cwd, Path::new("/srv/sub"));
+    assert_eq!(&*spec.cwd, Path::new("/srv/sub"));
     let env: Vec<(&str, &str)> = spec.env.iter().collect();
     assert_eq!(env, [("A", "x"), ("B", "1"), ("C", "true"), ("D", "{\"e\":[1]}")]);
     assert!(spec.inherit_env);
@@ -382,7 +382,7 @@ fn names_are_fit_for_files_and_commands() {
         assert!(found[0].len() < 300, "{found:?}");
         assert!(!found[0].contains('\n'));
     }
-    assert_eq!(only("ecosystem.json", r#"{"script": "a", "name": "42"}"#).name, "42");
+    assert_eq!(&*only("ecosystem.json", r#"{"script": "a", "name": "42"}"#).name, "42");
     assert_eq!(
         problems("pmd.json", r#"{"script": "all.js"}"#),
         ["pmd.json:1:1: apps[0] (all): name 'all' is reserved: it addresses all processes \
@@ -454,7 +454,7 @@ fn apps_start_after_what_they_depend_on() {
 #[test]
 fn a_document_has_one_of_three_forms() {
     for text in [r#"{"apps": [{"script": "a"}]}"#, r#"[{"script": "a"}]"#, r#"{"script": "a"}"#] {
-        assert_eq!(only("pmd.json", text).name, "a");
+        assert_eq!(&*only("pmd.json", text).name, "a");
     }
     for (text, expected) in [
         ("5", "pmd.json:1:1: expected an object or a list of apps, not 5"),

@@ -67,7 +67,7 @@ impl Laws {
             Request::Create { apps, existing, .. } => {
                 self.reloads |= *existing == Existing::Apply;
                 for app in apps {
-                    self.touched(&[Target::Name(app.name.clone())], supervisor);
+                    self.touched(&[Target::Name(app.name.as_ref().to_owned())], supervisor);
                 }
                 if apps.iter().any(|app| !app.depends_on.is_empty()) {
                     self.stops.clear();

@@ -4,20 +4,23 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::base::SpawnError;
-use crate::supervisor::spec::{AppSpec, millis};
+use crate::supervisor::spec::AppSpec;
+use crate::supervisor::spec::record::{Datum, Plain, record, words};
 
 /// Of a longer choice of ports only so many are tried at one start.
 const MAX_TRIES: usize = 1024;
 
 /// What most apps do not have; kept apart, so that they pay nothing for it.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Serving {
     pub port: Option<Ports>,
     pub health: Option<HealthCheck>,
 }
+
+record!(nested Serving { port, health });
 
 /// The ports that the instances of an app may be given. Never 0.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -132,27 +135,49 @@ impl<'de> Deserialize<'de> for Ports {
     }
 }
 
+impl Plain for Ports {
+    fn show(&self) -> Datum<'_> {
+        Datum::Owned(self.to_string())
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        Self::parse(value.as_str()?)
+    }
+}
+
 /// How one can tell whether an app serves.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HealthCheck {
     pub check: Check,
     /// From the end of one check to the start of the next.
-    #[serde(with = "millis")]
     pub interval: Duration,
     /// A check that takes longer has failed.
-    #[serde(with = "millis")]
     pub timeout: Duration,
     /// Consecutive failures until the app is unhealthy; at least 1.
     pub retries: u32,
     /// Failures do not count this long after a start.
-    #[serde(with = "millis")]
     pub start_period: Duration,
     pub on_fail: OnFail,
 }
 
+/// What is missing in a state file.
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            check: Check::Script(Vec::new()),
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
+            retries: 3,
+            start_period: Duration::ZERO,
+            on_fail: OnFail::default(),
+        }
+    }
+}
+
+record!(nested HealthCheck { check, interval, timeout, retries, start_period, on_fail });
+
 /// What is tried. `${PORT}` in a URL is the app's port.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Check {
     /// `GET`; any status from 200 to 299 is healthy. The URL is a valid one.
     Http(String),
@@ -162,15 +187,44 @@ pub enum Check {
     Script(Vec<String>),
 }
 
+/// By the name of its kind: `{"http": URL}`, `{"tcp": [HOST, PORT]}`, `{"script": [WORD, ...]}`.
+impl Plain for Check {
+    fn show(&self) -> Datum<'_> {
+        let value = match self {
+            Self::Http(url) => url.show(),
+            Self::Tcp { host, port } => {
+                let port = port.map_or(Datum::Nothing, |port| Datum::Number(port.into()));
+                Datum::List(vec![host.show(), port])
+            }
+            Self::Script(words) => words.show(),
+        };
+        Datum::Object(vec![(self.kind(), value)])
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        let (kind, value) = value.as_object()?.iter().next()?;
+        match kind.as_str() {
+            "http" => Plain::read(value).map(Self::Http),
+            "tcp" => {
+                let port = value.get(1)?.as_u64().map(u16::try_from).transpose().ok()?;
+                Some(Self::Tcp { host: Plain::read(value.get(0)?)?, port })
+            }
+            "script" => Plain::read(value).map(Self::Script),
+            _ => None,
+        }
+    }
+}
+
 /// What becomes of an app that is unhealthy.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum OnFail {
     /// Apps that are never restarted by themselves are not restarted for this either.
     #[default]
     Restart,
     None,
 }
+
+words!(OnFail { Restart = "restart", None = "none" });
 
 /// Stands in a URL for the app's port.
 pub const PORT_VARIABLE: &str = "${PORT}";

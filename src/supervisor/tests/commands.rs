@@ -14,9 +14,9 @@ fn targets_are_looked_up_in_order() {
     let world = World::with([
         spec_with("web", |it| it.instances = 2),
         spec_with("7", |_| {}),
-        spec_with("db", |it| it.namespace = "back".to_owned()),
+        spec_with("db", |it| it.namespace = "back".into()),
         spec_with("back", |_| {}),
-        spec_with("log", |it| it.namespace = "side".to_owned()),
+        spec_with("log", |it| it.namespace = "side".into()),
     ]);
     let resolve = |text| ids(&world.supervisor.resolve(&Target::parse(text)));
     assert_eq!(resolve("all"), [0, 1, 2, 3, 4, 5]);

@@ -53,7 +53,7 @@ fn a_name_in_use_refuses_the_whole_request() {
     let apps = vec![
         spec_with("new", |_| {}),
         spec_with("web", |it| {
-            it.args = vec!["-v".to_owned()];
+            it.args = ["-v"].iter().collect();
             it.wait_ready = true;
         }),
     ];
@@ -114,11 +114,11 @@ fn what_is_being_deleted_is_neither_taken_over_nor_depended_on() {
 fn rename_takes_the_first_free_name() {
     let mut world = World::with([spec_with("web", |_| {}), spec_with("web-2", |_| {})]);
     let apps =
-        vec![spec_with("web", |it| it.args = vec!["x".to_owned()]), spec_with("web", |_| {})];
+        vec![spec_with("web", |it| it.args = ["x"].iter().collect()), spec_with("web", |_| {})];
     world.create_as(apps, Existing::Rename);
     let names: Vec<&str> = world.supervisor.processes().map(|it| it.name().as_ref()).collect();
     assert_eq!(names, ["web", "web-2", "web-3", "web-4"]);
-    assert_eq!(world.process("web-3").spec().name, "web-3");
+    assert_eq!(&*world.process("web-3").spec().name, "web-3");
 }
 
 #[test]
@@ -128,8 +128,8 @@ fn replace_takes_over_definition_and_instances_and_restarts() {
     world.forget_effects();
     let apps = vec![spec_with("web", |it| {
         it.instances = 2;
-        it.args = vec!["x".to_owned()];
-        it.namespace = "other".to_owned();
+        it.args = ["x"].iter().collect();
+        it.namespace = "other".into();
     })];
     let to = world.create_as(apps, Existing::Replace);
     assert_eq!(world.outcomes(to).len(), 3);
@@ -140,7 +140,7 @@ fn replace_takes_over_definition_and_instances_and_restarts() {
         assert_eq!(process.running_spec().args, ["x"]);
         assert_eq!(process.namespace().as_ref(), "other");
     }
-    let fields = vec!["namespace", "args", "instances"];
+    let fields = vec!["args", "namespace", "instances"];
     assert!(
         world
             .notices()
@@ -167,7 +167,7 @@ fn apply_leaves_what_is_unchanged_and_reloads_what_changed() {
     let same = world.pid("same");
     let apps = vec![
         spec_with("same", |_| {}),
-        spec_with("web", |it| it.args = vec!["x".to_owned()]),
+        spec_with("web", |it| it.args = ["x"].iter().collect()),
         spec_with("new", |_| {}),
     ];
     let to = world.create_as(apps, Existing::Apply);
