@@ -320,7 +320,6 @@ pub enum Stage {
     Port,
     Fork,
     Session,
-    Cgroup,
     Limits,
     Descriptors,
     Signals,

@@ -171,9 +171,9 @@ pub const LIMIT_FIELDS: &[Field] = &[
     full("as", &[]),
     full("nice", &[]),
     full("oom_score_adj", &[]),
-    later("memory", &[]),
-    later("cpu", &[]),
-    later("pids", &[]),
+    full("memory", &[]),
+    full("cpu", &[]),
+    full("pids", &[]),
 ];
 
 /// The field that `key` names, in either spelling, under any of its names.

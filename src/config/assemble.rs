@@ -373,13 +373,17 @@ fn count(fields: &mut Fields<'_, '_>, name: &'static str) -> Option<u32> {
 }
 
 fn limits(fields: &mut Fields<'_, '_>) -> Limits {
-    let mut number =
-        |name| fields.number(name, 0, i64::MAX).and_then(|number| u64::try_from(number).ok());
+    let mut number = |name, least| {
+        fields.number(name, least, i64::MAX).and_then(|number| u64::try_from(number).ok())
+    };
     Limits {
-        nofile: number("nofile"),
-        nproc: number("nproc"),
+        nofile: number("nofile", 0),
+        nproc: number("nproc", 0),
+        cpu: number("cpu", 1),
+        pids: number("pids", 1),
         core: fields.bytes("core"),
         address_space: fields.bytes("as"),
+        memory: fields.bytes("memory"),
     }
 }
 

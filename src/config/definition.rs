@@ -174,6 +174,9 @@ fn limits(limits: &Limits) -> Map<String, Value> {
         ("nproc", limits.nproc),
         ("core", limits.core),
         ("as", limits.address_space),
+        ("memory", limits.memory),
+        ("cpu", limits.cpu),
+        ("pids", limits.pids),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?))))

@@ -189,11 +189,16 @@ fn service(spec: &AppSpec, text: &mut String) {
         ("LimitNPROC", spec.limits.nproc),
         ("LimitCORE", spec.limits.core),
         ("LimitAS", spec.limits.address_space),
+        ("MemoryMax", spec.limits.memory),
+        ("TasksMax", spec.limits.pids),
     ];
     for (name, limit) in limits {
         if let Some(limit) = limit {
             line(name, limit.to_string());
         }
+    }
+    if let Some(percent) = spec.limits.cpu {
+        line("CPUQuota", format!("{percent}%"));
     }
     match spec.restart {
         Restart::Always => line("Restart", "always".to_owned()),

@@ -306,7 +306,6 @@ pub fn explain(spec: &AppSpec, error: SpawnError) -> Problem {
         }
         Stage::Port => format!("the port of '{}' is in use", spec.name),
         Stage::Session => format!("cannot make a session for '{}': {words}", spec.name),
-        Stage::Cgroup => format!("cannot enter the control group of '{}': {words}", spec.name),
         Stage::Limits => format!("cannot set the limits of '{}': {words}", spec.name),
         Stage::Descriptors => format!("cannot connect the output of '{}': {words}", spec.name),
         Stage::Signals => format!("cannot reset the signals of '{}': {words}", spec.name),

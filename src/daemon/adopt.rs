@@ -11,13 +11,16 @@ use crate::base::{ChildId, Pid, Stream};
 use crate::daemon::Daemon;
 use crate::daemon::children::{Adopted, Child};
 use crate::daemon::entries::Pipe;
+use crate::daemon::groups::{self, Membership};
 use crate::daemon::key::Key;
 use crate::daemon::live::{Found, LiveTable};
 use crate::daemon::plan::cookie_variable;
 use crate::reactor::Interest;
 use crate::supervisor::Snapshot;
+use crate::sys::cgroup::Cgroup;
 use crate::sys::pidfd::PidFd;
 use crate::sys::{fds, proc, tree};
+
 /// A living child of a former daemon.
 #[derive(Debug)]
 pub struct Survivor {
@@ -100,6 +103,9 @@ fn find_by_cookie(cookie: &str) -> Option<Pid> {
 }
 
 fn end(survivor: &Survivor) {
+    if let Some(group) = Cgroup::of(survivor.pid, &groups::name(survivor.found.cookie)) {
+        let _ = group.kill();
+    }
     let _ = tree::kill_group_of(survivor.pid);
     let _ = survivor.pidfd.signal(crate::base::Signal::KILL);
 }
@@ -125,6 +131,9 @@ impl Daemon {
                 pid,
                 lives: true,
                 adopted: Some(Adopted { pidfd, watch }),
+                group: Cgroup::of(pid, &groups::name(found.cookie))
+                    .map_or(Membership::None, |group| Membership::Found(group.into())),
+                group_is_spent: false,
                 cookie: found.cookie,
                 port: found.port,
                 slot: found.slot,

@@ -21,6 +21,7 @@ use crate::daemon::adopt::Remains;
 use crate::daemon::children::Children;
 use crate::daemon::connection::Connections;
 use crate::daemon::entries::{Entries, Entry, Pipe};
+use crate::daemon::groups::Groups;
 use crate::daemon::home::{self, Declared, StartError};
 use crate::daemon::key::Key;
 use crate::daemon::launch::Launcher;
@@ -139,6 +140,7 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
         notify,
         listener: Some(listener),
         saving,
+        groups: Groups::probe(&paths.state),
     };
     let mut daemon = assemble(host, parts)?;
     daemon.restore();
@@ -191,6 +193,7 @@ pub(super) fn prepare_container(control: Option<Paths>) -> Result<Daemon, StartE
         listener,
         group: false,
         saving: Saving::default(),
+        groups: Groups::default(),
     };
     assemble(host, parts)
 }
@@ -241,6 +244,7 @@ struct Parts {
     /// A group may use the control socket.
     group: bool,
     saving: Saving,
+    groups: Groups,
 }
 
 fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
@@ -292,6 +296,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         launcher: Launcher::new(host.umask, host.nofile, host.oom_score_adj)
             .map_err(fatal("cannot open the null device"))?,
         spawner: Spawner::new().map_err(fatal("cannot prepare spawning"))?,
+        groups: parts.groups,
         logs: Logs::new(log_settings),
         busy: Busy::default(),
         sweeps: Sweeps::default(),
@@ -373,6 +378,7 @@ impl Daemon {
         for found in &slots {
             self.recover_resting(found);
         }
+        self.groups.tidy();
         let count = survivors.len();
         for survivor in survivors {
             if let Err(error) = self.adopt(survivor) {
@@ -404,6 +410,9 @@ impl Daemon {
             for problem in resolved.problems.iter().chain(&resolved.warnings) {
                 self.own_log.warn(problem);
             }
+            for text in resolved.apps.iter().filter_map(|app| self.groups.shortcoming(app)) {
+                self.own_log.warn(text);
+            }
             if resolved.problems.is_empty() {
                 let apps = resolved.apps.into_iter().map(Rc::new).collect();
                 let from = self.reply_to(Pending::Nobody);
@@ -424,6 +433,7 @@ impl Daemon {
         let _ = fs::remove_file(&self.paths.socket);
         let _ = fs::remove_file(self.paths.runtime.join("pmd.pid"));
         let _ = fs::remove_file(self.paths.runtime.join("notify.sock"));
+        self.groups.leave();
         self.own_log.info("ended in order");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::base::{ChildId, Pid, ProcId};
+use crate::daemon::groups::Membership;
 use crate::daemon::live::SlotId;
 use crate::reactor::Slot;
 use crate::sys::pidfd::PidFd;
@@ -15,6 +16,10 @@ pub struct Child {
     /// The main process is still there (or a zombie that was not reaped).
     pub lives: bool,
     pub adopted: Option<Adopted>,
+    /// Its control group.
+    pub group: Membership,
+    /// It was killed in its group, so that nobody can be born there any more.
+    pub group_is_spent: bool,
     /// What it carries in its environment: `PMD_COOKIE`.
     pub cookie: u64,
     /// Nobody else is given it while this child lives.

@@ -134,6 +134,9 @@ fn prepare(container: Container) -> Result<Daemon, StartError> {
         at_end: false,
         writer,
     });
+    for text in container.apps.iter().filter_map(|app| daemon.groups.shortcoming(app)) {
+        daemon.own_log.warn(text);
+    }
     let apps = container.apps.into_iter().map(Rc::new).collect();
     let from = daemon.reply_to(Pending::Nobody);
     let options = Options { wait: Patience::None, ..Options::default() };

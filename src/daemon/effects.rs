@@ -4,6 +4,7 @@ use std::io;
 
 use crate::base::{ChildId, ProcId, Signal, Stream};
 use crate::daemon::entries::Pipe;
+use crate::daemon::groups::Membership;
 use crate::daemon::{Daemon, SPAWNS_PER_TURN};
 use crate::logs::StreamId;
 use crate::supervisor::vocabulary::Effect;
@@ -90,6 +91,12 @@ impl Daemon {
     fn release(&mut self, id: ChildId) {
         self.sweeps.forget(id);
         let Some(child) = self.children.remove(id) else { return };
+        if let Membership::Found(group) = &child.group {
+            // Its next life begins in one of ours.
+            let _ = group.remove();
+        } else if child.group_is_spent {
+            self.groups.forget(child.cookie);
+        }
         if let Some(adopted) = child.adopted {
             let raw = std::os::fd::AsRawFd::as_raw_fd(&adopted.pidfd);
             let _ = self.reactor.remove(adopted.watch, &mut Pipe::source(&raw));
@@ -117,6 +124,7 @@ impl Daemon {
                 let Some(heir) = self.children.get_mut(heir_id) else { return };
                 heir.successor = false;
                 entry.cookie = heir.cookie;
+                self.groups.forget(child.cookie);
                 self.live.take_over(heir.slot, own);
                 self.live.release(heir.slot);
                 heir.slot = own;
@@ -124,6 +132,7 @@ impl Daemon {
             self.pid_files_due.insert(child.process);
         } else if child.successor {
             self.live.release(child.slot);
+            self.groups.forget(child.cookie);
         }
         self.last_words_due.push(child.process);
     }
@@ -146,6 +155,7 @@ impl Daemon {
         }
         let Some(entry) = self.entries.remove(&process) else { return };
         self.live.release(entry.slot);
+        self.groups.forget(entry.cookie);
         let name = &entry.spec.name;
         if !self.stems.is_empty() && self.entries.values().all(|other| other.spec.name != *name) {
             self.stems.retain(|_, owner| **owner != **name);

@@ -32,6 +32,8 @@ pub struct Entry {
     /// What the process's own child carries in its environment; kept from child to child until a
     /// reload's successor brings another.
     pub cookie: u64,
+    /// The control group that goes with the cookie has the limits of `spec`.
+    pub limits_are_set: bool,
 }
 
 /// One output stream: a pipe that the daemon keeps for the whole life of the entry. The child gets
@@ -84,7 +86,17 @@ impl Entry {
         slot: SlotId,
         cookie: u64,
     ) -> Self {
-        Self { subject, spec, program: None, files, child: None, pipes: [None, None], slot, cookie }
+        Self {
+            subject,
+            spec,
+            program: None,
+            files,
+            child: None,
+            pipes: [None, None],
+            slot,
+            cookie,
+            limits_are_set: false,
+        }
     }
 
     /// The paths a PM2 record names.

@@ -17,6 +17,7 @@ use crate::config::{envfile, program};
 use crate::daemon::Daemon;
 use crate::daemon::children::{Child, Notification};
 use crate::daemon::entries::{Entry, Mode, Pipe};
+use crate::daemon::groups::Membership;
 use crate::daemon::key::Key;
 use crate::daemon::live::Identity;
 use crate::daemon::news::subject_of;
@@ -170,6 +171,15 @@ impl Daemon {
                 Some((number, fds::pipe().map_err(prepare)?))
             }
         };
+        let mut are_set = entry.limits_are_set && !successor;
+        let entrance = self.groups.enter(cookie, &spec.limits, &mut are_set);
+        if let Some(Err(error)) = entrance.as_ref().map(|entrance| &entrance.limited) {
+            let why = crate::sys::describe(error);
+            self.own_log.warn(format_args!("cannot set the limits of {}: {why}", spec.name));
+        }
+        if !successor {
+            entry.limits_are_set = are_set;
+        }
         let null = self.launcher.null.as_fd();
         let (stdout, stderr) = (io::stdout(), io::stderr());
         let output = |stream| match (entry.pipe(stream), stream) {
@@ -212,7 +222,7 @@ impl Daemon {
             oom_score_adj: spec.oom_score_adj.or(self.launcher.oom_score_adj),
             rlimits: &rlimits,
             die_with_parent: spec.on_daemon_loss == OnDaemonLoss::Kill,
-            cgroup_procs: None,
+            cgroup: entrance.as_ref().map(|entrance| entrance.group.as_fd()),
             no_new_privs: credentials.is_some(),
         });
         drop(descriptors);
@@ -221,6 +231,7 @@ impl Daemon {
             Err(error) => {
                 if successor {
                     self.live.release(slot);
+                    self.groups.forget(cookie);
                 }
                 if matches!(error.stage, Stage::Exec) {
                     entry.program = None;
@@ -253,6 +264,8 @@ impl Daemon {
                 pid: spawned.pid,
                 lives: true,
                 adopted: None,
+                group: if spawned.in_cgroup { Membership::Ours } else { Membership::None },
+                group_is_spent: false,
                 cookie,
                 port,
                 slot,
@@ -285,6 +298,7 @@ impl Daemon {
                 let moved = entry.files != files || entry.spec.logs != spec.logs;
                 entry.spec = spec.clone();
                 entry.program = None;
+                entry.limits_are_set = false;
                 if moved {
                     self.move_logs(process, files);
                 }

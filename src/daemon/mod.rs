@@ -15,6 +15,7 @@ mod connection;
 pub mod container;
 mod effects;
 mod entries;
+mod groups;
 mod home;
 mod key;
 mod launch;
@@ -60,6 +61,7 @@ use crate::sys::spawn::Spawner;
 use children::Children;
 use connection::Connections;
 use entries::Entries;
+use groups::Groups;
 use key::Key;
 use launch::Launcher;
 use live::LiveTable;
@@ -108,6 +110,7 @@ pub struct Daemon {
     purges: BTreeSet<ProcId>,
     launcher: Launcher,
     spawner: Spawner,
+    groups: Groups,
     logs: Logs,
     busy: Busy,
     sweeps: Sweeps,

@@ -176,7 +176,7 @@ impl Daemon {
                     "logs": self.paths.logs, "log": self.paths.own_log(),
                     "config": self.paths.config, "runtime": self.paths.runtime,
                 },
-                "cgroup": null,
+                "cgroup": self.groups.about(),
                 "limits": {"descriptors": limit, "descriptors_used": used,
                            "connections": self.settings.max_connections},
                 "processes": self.supervisor.processes().count(),

@@ -260,7 +260,7 @@ impl Daemon {
     }
 
     pub(super) fn resolve(
-        &self,
+        &mut self,
         configs: &[Map<String, Value>],
         inherited: &Rc<Environment>,
         source: Option<&str>,
@@ -279,6 +279,8 @@ impl Daemon {
         let document = Value::Array(configs.iter().cloned().map(Value::Object).collect());
         let resolved = resolve::apps(&document, &origin);
         warnings.extend(resolved.warnings.iter().map(ToString::to_string));
+        let groups = &mut self.groups;
+        warnings.extend(resolved.apps.iter().filter_map(|app| groups.shortcoming(app)));
         match resolved.problems.first() {
             None => Ok(self.share(resolved.apps)),
             Some(problem) => Err(answers::problem(problem)),

@@ -12,6 +12,7 @@ use crate::base::{ChildId, Pid, Signal, Time};
 use crate::daemon::Daemon;
 use crate::daemon::plan::cookie_variable;
 use crate::supervisor::vocabulary::Input;
+use crate::sys::cgroup::Cgroup;
 use crate::sys::{kill, tree};
 
 /// Passes over the orphans are at least this far apart.
@@ -32,6 +33,8 @@ pub struct Sweeps {
 struct Sweep {
     leader: Pid,
     cookie: String,
+    /// All that is in it belongs to the tree.
+    group: Option<Cgroup>,
     /// Its orphans went to pid 1, not to us: look at every process.
     everywhere: bool,
     /// To be passed on to members that did not get it with the group.
@@ -70,12 +73,21 @@ impl Sweep {
     /// Who is left; `orphans`: children of ours that are in no table, `None` if they could not be
     /// listed.
     fn members(&self, orphans: Option<&[Pid]>, known: tree::Known<'_>) -> Vec<Pid> {
+        // Whoever lost its parent is our child, and the others descend from one that did.
         let none = orphans.is_some_and(<[Pid]>::is_empty) && kill::group_is_empty(self.leader);
         if none && !self.everywhere {
             return Vec::new();
         }
         let cookie = self.cookie.as_bytes();
-        tree::members(self.leader, cookie, self.everywhere, known).unwrap_or_default()
+        let mut members =
+            tree::members(self.leader, cookie, self.everywhere, known).unwrap_or_default();
+        if let Some(group) = &self.group {
+            members.extend(group.pids().unwrap_or_default());
+            members.retain(|&pid| pid != self.leader && !known(pid));
+            members.sort_unstable();
+            members.dedup();
+        }
+        members
     }
 }
 
@@ -93,6 +105,7 @@ impl Daemon {
         let sweep = Sweep {
             leader: child.pid,
             cookie: cookie_variable(child.cookie),
+            group: self.groups.of(child),
             everywhere: child.adopted.is_some(),
             signal,
             told: BTreeSet::new(),
@@ -105,17 +118,24 @@ impl Daemon {
 
     /// Carries out `Effect::Kill`.
     pub(super) fn kill(&mut self, id: ChildId, whole_tree: bool) {
-        let Some(child) = self.children.get(id) else {
+        let Some(child) = self.children.get_mut(id) else {
             if whole_tree {
                 self.outcomes.push_back(Input::Swept { child: id, left: 0 });
             }
             return;
         };
+        let killed = if whole_tree { self.groups.kill(child) } else { Ok(()) };
+        let Some(child) = self.children.get(id) else { return };
         let (leader, lives) = (child.pid, child.lives);
+        if let Err(error) = killed {
+            let why = crate::sys::describe(&error);
+            self.own_log.warn(format_args!("cannot kill the group of pid {leader}: {why}"));
+        }
         if whole_tree {
             let cookie = cookie_variable(child.cookie);
             let everywhere = child.adopted.is_some();
             let known = |pid: Pid| self.children.by_pid(pid).is_some_and(|other| other != id);
+            // Those who left the group, too.
             let killed =
                 tree::freeze_and_kill(leader, lives, cookie.as_bytes(), everywhere, &known);
             if let Err(error) = killed {

@@ -358,9 +358,15 @@ pub struct Limits {
     pub core: Option<u64>,
     /// Address space, in bytes.
     pub address_space: Option<u64>,
+    /// Of all processes of the tree together, in bytes; where there are control groups.
+    pub memory: Option<u64>,
+    /// As `memory`, in percent of one core.
+    pub cpu: Option<u64>,
+    /// As `memory`: processes and threads.
+    pub pids: Option<u64>,
 }
 
-record!(nested Limits { nofile, nproc, core, address_space as "as" });
+record!(nested Limits { nofile, nproc, core, address_space as "as", memory, cpu, pids });
 
 /// One entry of `depends_on`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -28,6 +28,7 @@ use crate::sys::users::Credentials;
 use crate::sys::{cvt, fds, is, wait};
 
 mod child;
+mod clone3;
 
 /// What a child is to be: everything else is empty, closed or default.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +56,9 @@ pub struct Spawn<'a> {
     pub rlimits: &'a [(Resource, u64)],
     /// `SIGKILL` for the child when the *thread* that spawned it ends.
     pub die_with_parent: bool,
-    /// `cgroup.procs` of the child's control group, open for writing.
-    pub cgroup_procs: Option<BorrowedFd<'a>>,
+    /// The directory of the control group it is born in. Where the kernel cannot do that (Linux
+    /// 5.7, and only on some architectures), it is born where we are; see [`Spawned`].
+    pub cgroup: Option<BorrowedFd<'a>>,
     /// Neither the child nor its children gain rights by executing a set-user-ID program.
     pub no_new_privs: bool,
 }
@@ -77,7 +79,7 @@ impl<'a> Spawn<'a> {
             oom_score_adj: None,
             rlimits: &[],
             die_with_parent: false,
-            cgroup_procs: None,
+            cgroup: None,
             no_new_privs: false,
         }
     }
@@ -89,6 +91,8 @@ pub struct Spawned {
     pub pid: Pid,
     /// `None` on kernels before 5.2.
     pub pidfd: Option<OwnedFd>,
+    /// It is in the control group that was asked for.
+    pub in_cgroup: bool,
 }
 
 /// Starts children. Keeps the stack they begin on and the tables they need.
@@ -100,6 +104,8 @@ pub struct Spawner {
     fds: Vec<child::Move>,
     not_default: NotDefault,
     has_close_range: bool,
+    /// Until the kernel, or a filter in front of it, says otherwise.
+    has_clone3: bool,
     low: Low,
     /// Whether this process is to be dumpable.
     dumpable: bool,
@@ -123,6 +129,7 @@ impl Spawner {
             fds: vec![],
             not_default: NotDefault::new(),
             has_close_range: child::has_close_range(),
+            has_clone3: clone3::IS_HERE,
             low: Low::reserve(),
             dumpable: *DUMPABLE.get_or_init(dumpable),
         })
@@ -147,11 +154,7 @@ impl Spawner {
                 source: source.as_raw_fd(),
             }),
         );
-        let shared_below = if self.has_close_range && spec.cgroup_procs.is_none() {
-            self.low.lend(&mut self.fds)
-        } else {
-            None
-        };
+        let shared_below = if self.has_close_range { self.low.lend(&mut self.fds) } else { None };
         let mut job = child::Job {
             program: spec.program.as_ptr(),
             argv: self.argv.as_ptr(),
@@ -171,6 +174,7 @@ impl Spawner {
             not_default: self.not_default.get(),
             parent: std::process::id(),
             report: child::Report::default(),
+            begun: child::Begun::default(),
         };
         // A change of user makes the shared memory, so also this process, non-dumpable.
         let result = self.clone_child(&mut job);
@@ -180,25 +184,44 @@ impl Spawner {
         if spec.credentials.is_some() && self.dumpable {
             set_dumpable();
         }
-        let (pid, pidfd) = result.map_err(|error| SpawnError {
+        let spawned = result.map_err(|error| SpawnError {
             stage: Stage::Fork,
             errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
         })?;
         match job.report.take() {
-            None => Ok(Spawned { pid, pidfd }),
+            None => Ok(spawned),
             Some(failure) => {
                 // Another thread that reaps whatever ended may have been quicker: all the same.
-                let _ = wait::wait_for(pid);
+                let _ = wait::wait_for(spawned.pid);
                 Err(failure)
             }
         }
     }
 
-    fn clone_child(&mut self, job: &mut child::Job<'_>) -> io::Result<(Pid, Option<OwnedFd>)> {
+    fn clone_child(&mut self, job: &mut child::Job<'_>) -> io::Result<Spawned> {
         let mut pidfd: libc::c_int = -1;
         let files = if job.shared_below.is_some() { libc::CLONE_FILES } else { 0 };
-        let base = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | files;
+        let base = libc::CLONE_VM | libc::CLONE_VFORK | files;
         let _blocked = Blocked::all();
+        let cgroup = job.spec.cgroup.filter(|_| self.has_clone3);
+        if let Some(cgroup) = cgroup {
+            let born = clone3::into_cgroup(job, base, &self.stack, cgroup, &mut pidfd);
+            match born {
+                Ok(raw) if job.begun.get() => return spawned(raw, pidfd, true),
+                // Killed at birth, as in every group that was killed by `cgroup.kill` before: seen
+                // with Linux 6.18.
+                Ok(raw) => {
+                    let stillborn = spawned(raw, std::mem::replace(&mut pidfd, -1), true)?;
+                    let _ = wait::wait_for(stillborn.pid);
+                }
+                // Limits of the group are for the child to meet, not to be got round.
+                Err(error) if is(&error, libc::EAGAIN) || is(&error, libc::ENOMEM) => {
+                    return Err(error);
+                }
+                Err(error) => self.has_clone3 = !is(&error, libc::ENOSYS),
+            }
+        }
+        let base = base | libc::SIGCHLD;
         let mut clone = |flags| {
             // SAFETY: `child::run` gets a pointer to `job`, which outlives the child's use of it
             // because CLONE_VFORK holds this thread until the child has executed or ended. The
@@ -219,11 +242,16 @@ impl Spawner {
             Err(error) if is(&error, libc::EINVAL) => clone(base),
             other => other,
         }?;
-        let pid = Pid::new(raw).ok_or_else(|| io::Error::from_raw_os_error(libc::EAGAIN))?;
-        // SAFETY: the kernel has just made this descriptor for us.
-        let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
-        Ok((pid, pidfd))
+        spawned(raw, pidfd, false)
     }
+}
+
+/// What `clone` gave. `pidfd`: -1 where it gave none.
+fn spawned(raw: libc::c_int, pidfd: RawFd, in_cgroup: bool) -> io::Result<Spawned> {
+    let pid = Pid::new(raw).ok_or_else(|| io::Error::from_raw_os_error(libc::EAGAIN))?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
+    Ok(Spawned { pid, pidfd, in_cgroup })
 }
 
 /// Low descriptor numbers kept for children to come.
@@ -350,7 +378,7 @@ impl Stack {
 
     /// Where the stack begins: it grows down on every architecture pmd builds for. Pages are
     /// aligned more strictly than any of them asks.
-    fn top(&self) -> *mut c_void {
+    pub(self) fn top(&self) -> *mut c_void {
         self.base.wrapping_byte_add(Self::SIZE)
     }
 }

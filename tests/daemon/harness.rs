@@ -278,6 +278,16 @@ impl Drop for Home {
         if std::thread::panicking() {
             eprintln!("--- the daemon's log\n{}---", self.read("daemon.err"));
         }
+        // A daemon that was killed left its control groups to the next one.
+        let hash = self
+            .dir
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .fold(0x811c_9dc5_u32, |hash, b| (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193));
+        if let Some(groups) = pmd::sys::cgroup::Cgroups::probe(&format!("pmd-{hash:08x}")) {
+            let _ = groups.remove();
+        }
         // Where a test mounted a file system of its own.
         let _ = Command::new("umount").arg(&self.dir).stderr(Stdio::null()).status();
         let _ = fs::remove_dir_all(&self.dir);

@@ -6,6 +6,7 @@
 
 mod control;
 mod errors;
+mod groups;
 mod harness;
 mod hostile_clients;
 mod life;

@@ -85,7 +85,7 @@ pub fn run(session: &mut Session, _parsed: &Parsed) -> Run {
         programs(&processes, &mut findings);
     }
     pm2(&mut findings);
-    cgroup(&mut findings);
+    cgroup(daemon.as_ref(), &mut findings);
     if process::effective_uid() != 0 {
         linger(&mut findings);
     }
@@ -272,12 +272,25 @@ fn pm2(findings: &mut Vec<Finding>) {
     }
 }
 
-fn cgroup(findings: &mut Vec<Finding>) {
-    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let (verdict, text) = if unified {
-        (Verdict::Ok, "version 2".to_owned())
-    } else {
-        (Verdict::Warn, "no version 2 hierarchy: trees are ended by walking /proc".to_owned())
+/// What the daemon says about its control groups; without one, what the host has.
+fn cgroup(daemon: Option<&Value>, findings: &mut Vec<Finding>) {
+    let group = daemon.map(|about| &about["cgroup"]);
+    let (verdict, text) = match group {
+        Some(Value::Object(group)) => {
+            let place = group.get("path").and_then(Value::as_str).unwrap_or("?");
+            let mut limits = Vec::new();
+            let listed = group.get("controllers").and_then(Value::as_array);
+            limits.extend(listed.into_iter().flatten().filter_map(Value::as_str));
+            let limits = if limits.is_empty() { "none".to_owned() } else { limits.join(", ") };
+            (Verdict::Ok, format!("one for each process in {place}, limits: {limits}"))
+        }
+        None if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() => {
+            (Verdict::Ok, "version 2".to_owned())
+        }
+        Some(_) | None => (
+            Verdict::Warn,
+            "no version 2 that can be written: trees are ended by walking /proc".to_owned(),
+        ),
     };
     findings.push(Finding { check: "cgroup", verdict, text, fix: None });
 }

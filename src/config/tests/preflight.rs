@@ -288,7 +288,6 @@ fn a_failed_spawn_is_explained_as_the_preflight_would() {
             Stage::Prepare,
             Stage::Fork,
             Stage::Session,
-            Stage::Cgroup,
             Stage::Limits,
             Stage::Descriptors,
             Stage::Signals,

@@ -46,7 +46,8 @@ fn every_field_says_what_it_says() {
       "cwd": "sub", "env": {"A": "x", "B": 1, "C": true, "D": {"e": [1]}},
       "env_file": [], "inherit_env": true, "secret_env": ["A"],
       "user": "www", "group": 33, "umask": "027", "nice": -5,
-      "limits": {"nofile": 1024, "core": "1M", "as": "2G", "nproc": 10, "oom_score_adj": 100},
+      "limits": {"nofile": 1024, "core": "1M", "as": "2G", "nproc": 10, "oom_score_adj": 100,
+                 "memory": "64M", "cpu": 50, "pids": 20},
       "stdio": ["pipe", "pipe", "pipe"], "instances": 3, "instance_var": "I", "increment_var": "B",
       "autostart": false, "restart": "on-failure", "stop_exit_codes": [64, 0, 64],
       "max_restarts": 5, "min_uptime": "2s", "restart_delay": 250, "expBackoffRestartDelay": 0,
@@ -77,6 +78,8 @@ fn every_field_says_what_it_says() {
     assert_eq!((spec.umask, spec.nice, spec.oom_score_adj), (Some(0o027), Some(-5), Some(100)));
     assert_eq!(spec.limits.nofile, Some(1024));
     assert_eq!(spec.limits.nproc, Some(10));
+    assert_eq!(spec.limits.memory, Some(64 << 20));
+    assert_eq!((spec.limits.cpu, spec.limits.pids), (Some(50), Some(20)));
     assert_eq!(spec.limits.core, Some(1 << 20));
     assert_eq!(spec.limits.address_space, Some(2 << 30));
     assert_eq!(spec.stdin, Stdin::Pipe);
@@ -279,7 +282,6 @@ fn what_comes_later_is_not_accepted_in_silence() {
         (r#""shutdown_with_message": true"#, "shutdown_with_message"),
         (r#""log_compress": true"#, "log_compress"),
         (r#""log": {"compress": true}"#, "log.compress"),
-        (r#""limits": {"memory": "1G"}"#, "limits.memory"),
         (r#""spawnWith": {"cwd": "/"}"#, "spawnWith"),
     ] {
         let text = format!("{{\"apps\": [{{\"script\": \"a\", {field}}}]}}");

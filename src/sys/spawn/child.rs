@@ -36,6 +36,23 @@ pub(super) struct Job<'a> {
     /// Pid of the process that spawns.
     pub(super) parent: u32,
     pub(super) report: Report,
+    pub(super) begun: Begun,
+}
+
+/// Whether the child got as far as to run.
+#[derive(Default)]
+pub(super) struct Begun(bool);
+
+impl Begun {
+    fn set(&mut self) {
+        // SAFETY: a plain store to memory we have by reference, volatile as that of `Report`.
+        unsafe { ptr::write_volatile(&raw mut self.0, true) }
+    }
+
+    pub(super) fn get(&self) -> bool {
+        // SAFETY: a plain load of memory we have by reference, volatile as that of `Report`.
+        unsafe { ptr::read_volatile(&raw const self.0) }
+    }
 }
 
 /// A descriptor of the parent and the number it is to have in the child.
@@ -108,6 +125,7 @@ pub(super) extern "C" fn run(job: *mut c_void) -> c_int {
     // SAFETY: `clone` hands over the pointer the spawner gave it, and the spawner's thread, which
     // owns the job, is held until this process has executed or ended.
     let job = unsafe { &mut *job.cast::<Job<'_>>() };
+    job.begun.set();
     let failure = become_program(job);
     job.report.set(failure);
     // Not `exit`: the handlers of the C library belong to the parent.
@@ -135,9 +153,6 @@ fn prepare(job: &mut Job<'_>) -> Result<(), SpawnError> {
         take_descriptors(end).map_err(at(Stage::Descriptors))?;
     }
     session(job).map_err(at(Stage::Session))?;
-    if let Some(procs) = spec.cgroup_procs {
-        write(raw(procs), b"0").map_err(at(Stage::Cgroup))?;
-    }
     limits(spec).map_err(at(Stage::Limits))?;
     descriptors(job).map_err(at(Stage::Descriptors))?;
     signals(job.not_default).map_err(at(Stage::Signals))?;
@@ -231,10 +246,6 @@ fn decimal(number: c_int, text: &mut [u8; 12]) -> &[u8] {
 
 fn write(fd: c_long, bytes: &[u8]) -> Result<(), c_int> {
     call!(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()).map(drop)
-}
-
-fn raw(fd: std::os::fd::BorrowedFd<'_>) -> c_long {
-    c_long::from(std::os::fd::AsRawFd::as_raw_fd(&fd))
 }
 
 /// Gives each descriptor its number and closes all others.
