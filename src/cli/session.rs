@@ -145,7 +145,7 @@ impl Session {
             return Err(no_daemon());
         }
         // Many first commands at once start many daemons; one stays, and it takes a moment.
-        match daemon::background(&self.global) {
+        match daemon::background(&self.global, &[]) {
             Ok(()) => self.client().map(|_| true),
             Err(failed) => {
                 for _ in 0..START_LOOKS {

@@ -100,6 +100,8 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
         exp_backoff_restart_delay: fields
             .duration("exp_backoff_restart_delay")
             .unwrap_or(DEFAULTS.exp_backoff_restart_delay),
+        backoff_always: false,
+        unstable_window: false,
         kill_signal: signal(fields).unwrap_or(DEFAULTS.kill_signal),
         kill_timeout: fields.duration("kill_timeout").unwrap_or(DEFAULTS.kill_timeout),
         treekill: fields.flag("treekill").unwrap_or(true),
@@ -124,6 +126,7 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
         inherited,
         env,
         source: origin.source.map(Rc::from),
+        pm2: None,
         terms: Rc::new(terms),
     };
     (!fields.failed()).then_some(spec)

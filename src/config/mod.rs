@@ -40,6 +40,8 @@ pub mod names;
 pub mod order;
 /// Where everything lies.
 pub mod paths;
+/// What PM2's client declares, as a spec.
+pub mod pm2;
 /// Why a program cannot run.
 pub mod preflight;
 /// What is wrong with a declaration, and where.

@@ -46,6 +46,64 @@ pub struct Paths {
     pub runtime: PathBuf,
     pub logs: PathBuf,
     pub pids: PathBuf,
+    /// Where PM2's clients look for a daemon; `None`: no home directory is known.
+    pub pm2: Option<Pm2Paths>,
+}
+
+/// The places of PM2. All absolute.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pm2Paths {
+    pub home: PathBuf,
+    pub rpc: PathBuf,
+    pub bus: PathBuf,
+    pub pid: PathBuf,
+    pub log: PathBuf,
+    /// The saved list; the one before has `.bak` after its name.
+    pub dump: PathBuf,
+}
+
+impl Pm2Paths {
+    /// `PM2_HOME`, or what lies in the home of this daemon, or in the user's. Each path can be
+    /// given by a variable of its own, as to PM2 itself.
+    fn of(which: &Which, around: &Surroundings<'_>) -> Option<Self> {
+        let home = around.path("PM2_HOME").or_else(|| match which {
+            Which::Home(home) => Some(home.join(".pm2")),
+            Which::System | Which::User => around.home_dir().map(|home| home.join(".pm2")),
+        })?;
+        let mut paths = Self::below(&home);
+        for (name, path) in [
+            ("PM2_DAEMON_RPC_PORT", &mut paths.rpc),
+            ("PM2_DAEMON_PUB_PORT", &mut paths.bus),
+            ("PM2_PID_FILE_PATH", &mut paths.pid),
+            ("PM2_LOG_FILE_PATH", &mut paths.log),
+            ("PM2_DUMP_FILE_PATH", &mut paths.dump),
+        ] {
+            if let Some(given) = around.path(name) {
+                *path = given;
+            }
+        }
+        Some(paths)
+    }
+
+    /// What a home holds.
+    #[must_use]
+    pub fn below(home: &Path) -> Self {
+        Self {
+            rpc: home.join("rpc.sock"),
+            bus: home.join("pub.sock"),
+            pid: home.join("pm2.pid"),
+            log: home.join("pm2.log"),
+            dump: home.join("dump.pm2"),
+            home: home.to_path_buf(),
+        }
+    }
+
+    /// A second pair of sockets: pm2-interface appends `.pm2` to `PM2_HOME` as well.
+    #[must_use]
+    pub fn second_home(&self) -> Option<PathBuf> {
+        let is_plain = self.home.file_name().is_some_and(|name| name == ".pm2");
+        (!is_plain).then(|| self.home.join(".pm2"))
+    }
 }
 
 impl Paths {
@@ -68,6 +126,7 @@ impl Paths {
         if let Some(socket) = around.path("PMD_SOCKET") {
             paths.socket = socket;
         }
+        paths.pm2 = Pm2Paths::of(which, around);
         check_socket(&paths.socket)?;
         Ok(paths)
     }
@@ -81,6 +140,7 @@ impl Paths {
             runtime: home.join("run"),
             logs: home.join("logs"),
             pids: home.join("pids"),
+            pm2: None,
         }
     }
 
@@ -93,6 +153,7 @@ impl Paths {
             runtime: "/run/pmd".into(),
             logs: "/var/log/pmd".into(),
             pids: "/run/pmd/pids".into(),
+            pm2: None,
         }
     }
 
@@ -123,6 +184,7 @@ impl Paths {
             state,
             pids: runtime.join("pids"),
             runtime,
+            pm2: None,
         })
     }
 
@@ -279,6 +341,21 @@ mod tests {
         assert_eq!(daemon.state, Path::new("/var/lib/a"));
         let client = paths(&Which::System, &vars, false).unwrap();
         assert_eq!(client.socket, Path::new("/run/pmd/pmd.sock"));
+    }
+
+    #[test]
+    fn pm2s_clients_look_in_a_home_of_their_own() {
+        let pm2 = |which, vars: &[_]| paths(&which, vars, false).unwrap().pm2.unwrap();
+        let home = [("HOME", "/home/u")];
+        assert_eq!(pm2(Which::User, &home), Pm2Paths::below(Path::new("/home/u/.pm2")));
+        assert_eq!(pm2(Which::User, &home).second_home(), None);
+        assert_eq!(pm2(Which::Home("/d".into()), &home).rpc, Path::new("/d/.pm2/rpc.sock"));
+        let given = [("HOME", "/home/u"), ("PM2_HOME", "/x"), ("PM2_DAEMON_PUB_PORT", "/y/p")];
+        let given = pm2(Which::Home("/d".into()), &given);
+        assert_eq!(given.rpc, Path::new("/x/rpc.sock"));
+        assert_eq!(given.bus, Path::new("/y/p"));
+        assert_eq!(given.second_home().as_deref(), Some(Path::new("/x/.pm2")));
+        assert_eq!(paths(&Which::System, &[], true).unwrap().pm2, None);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub struct Settings {
     pub log: LogSettings,
     /// Starts at a time at boot and in `apply`; `None`: the number of CPUs.
     pub parallel: Option<usize>,
+    pub pm2: Pm2Settings,
 }
 
 /// Defaults for the logs of all apps, and the cap for them together.
@@ -47,6 +48,16 @@ pub struct LogSettings {
     pub full: LogFull,
     /// In bytes; `None`: 256 MiB or 10 % of the file system, whichever is less.
     pub total: Option<u64>,
+}
+
+/// The interface for PM2's clients.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pm2Settings {
+    pub enabled: bool,
+    /// Absolute; `None`: where `Paths` says.
+    pub home: Option<PathBuf>,
+    /// What the daemon calls itself: clients compare it with their own.
+    pub version: String,
 }
 
 /// Whether apps write log files unless they say otherwise.
@@ -94,9 +105,13 @@ impl Default for Settings {
                 total: None,
             },
             parallel: None,
+            pm2: Pm2Settings { enabled: true, home: None, version: PM2_VERSION.to_owned() },
         }
     }
 }
+
+/// The version of PM2 whose clients were tried.
+const PM2_VERSION: &str = "7.0.4";
 
 const LEVELS: &[(&str, LogLevel)] = &[
     ("error", LogLevel::Error),
@@ -124,6 +139,9 @@ pub const KEYS: &[&str] = &[
     "log.full",
     "log.total",
     "parallel",
+    "pm2.enabled",
+    "pm2.home",
+    "pm2.version",
 ];
 
 /// Settings that a later version acts on; `.*` stands for everything below.
@@ -133,7 +151,6 @@ const LATER: &[&str] = &[
     "log.compress",
     "keeper",
     "web.*",
-    "pm2.*",
     "agent.*",
     "ipevents.*",
 ];
@@ -260,9 +277,12 @@ impl Reader<'_> {
             "state.mode" => {
                 keep(&mut settings.state_mode, choice(value, MODES), "\"file\" or \"volatile\"")
             }
-            "log.dir" => {
-                let dir = value.as_str().map(PathBuf::from).filter(|dir| dir.is_absolute());
-                keep(&mut log.dir, dir.map(Some), "an absolute path")
+            "log.dir" => keep(&mut log.dir, absolute(value).map(Some), PATH),
+            "pm2.enabled" => keep(&mut settings.pm2.enabled, fields::as_flag(value), FLAG),
+            "pm2.home" => keep(&mut settings.pm2.home, absolute(value).map(Some), PATH),
+            "pm2.version" => {
+                let version = value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+                keep(&mut settings.pm2.version, version, "a version like \"7.0.4\"")
             }
             "log.target" => return self.set_target(name, value, path),
             "log.max_size" => keep(&mut log.max_size, fields::as_bytes(value), SIZE),
@@ -309,11 +329,16 @@ impl Reader<'_> {
 }
 
 const FLAG: &str = "true or false";
+const PATH: &str = "an absolute path";
 const SIZE: &str = "a size like 512K, 10M or 1G";
 
 /// Stores what was read; gives `expected` back where nothing was.
 fn keep<T>(slot: &mut T, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
     value.map(|value| *slot = value).ok_or(expected)
+}
+
+fn absolute(value: &Value) -> Option<PathBuf> {
+    value.as_str().map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 fn whole(value: &Value, least: i64) -> Option<usize> {
@@ -379,7 +404,8 @@ mod tests {
                 "max_connections": 64, "log_level": "debug", "save": false, "resurrect": "false",
                 "stop_on_exit": false, "state": {"mode": "volatile"}, "parallel": 2,
                 "log": {"dir": "/srv/logs", "max_size": "1M", "keep": 2},
-                "log.type": "json", "log.full": "block", "log.total": 4096, "log.target": "none"
+                "log.type": "json", "log.full": "block", "log.total": 4096, "log.target": "none",
+                "pm2": {"enabled": false, "home": "/srv/pm2"}, "pm2.version": "6.0.0"
             }),
             None,
         )
@@ -393,6 +419,11 @@ mod tests {
                 resurrect: false,
                 stop_on_exit: false,
                 state_mode: StateMode::Volatile,
+                pm2: Pm2Settings {
+                    enabled: false,
+                    home: Some(PathBuf::from("/srv/pm2")),
+                    version: "6.0.0".to_owned(),
+                },
                 parallel: Some(2),
                 log: LogSettings {
                     dir: Some(PathBuf::from("/srv/logs")),
@@ -446,7 +477,7 @@ mod tests {
 
     #[test]
     fn what_is_off_asks_for_nothing() {
-        let off = json!({"keeper": false, "pm2": {"enabled": false}, "log.compress": false});
+        let off = json!({"keeper": false, "agent": {"enabled": false}, "log.compress": false});
         assert_eq!(Settings::read(&off, None), Ok(Settings::default()));
     }
 

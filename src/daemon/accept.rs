@@ -32,6 +32,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Door {
     Control,
+    Pm2Rpc,
+    Pm2Bus,
 }
 
 /// A socket that connections come from.
@@ -162,6 +164,9 @@ impl Daemon {
         }
         self.connections.clients.insert(id, client);
         self.connections.touch(id);
+        if door == Door::Pm2Bus {
+            self.recount_watchers();
+        }
     }
 
     /// The protocol behind a door, with its first words; and whether they are the last.
@@ -184,6 +189,10 @@ impl Daemon {
                 }
                 let hangup = if may_enter { None } else { Some(Hangup::Done) };
                 Some((Protocol::Control(control), out, hangup))
+            }
+            Door::Pm2Rpc | Door::Pm2Bus => {
+                let (protocol, out) = self.greet_pm2(peer, door == Door::Pm2Bus)?;
+                Some((protocol, out, None))
             }
         }
     }

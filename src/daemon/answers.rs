@@ -28,6 +28,7 @@ impl Daemon {
         let Some(pending) = self.pending.remove(&to) else { return };
         match pending {
             Pending::Nobody => {}
+            Pending::Pm2 { client, tag, then } => self.pm2_answered(client, tag, then, reply),
             Pending::Stop => self.leave("signal"),
             Pending::Shutdown { client, tag } => {
                 self.reply(client, tag, &data("done", &json!({})));
@@ -140,7 +141,7 @@ impl Daemon {
     }
 
     /// The texts of the error catalogue.
-    fn failure(&mut self, outcome: &Outcome, failure: Failure) -> ErrorReply {
+    pub(super) fn failure(&mut self, outcome: &Outcome, failure: Failure) -> ErrorReply {
         let name = &outcome.name;
         match failure {
             Failure::NotFound => match &outcome.target {
@@ -284,7 +285,8 @@ fn wait_answer(results: &[ResultEntry], until: Until) -> Answer {
     }
 }
 
-fn refused(refusal: Refusal) -> ErrorReply {
+/// Why nothing was attempted.
+pub fn refused(refusal: Refusal) -> ErrorReply {
     match refusal {
         Refusal::NameTaken { name, fields } => {
             let list = fields.join(", ");
@@ -338,11 +340,7 @@ pub fn errored_text(process: &Process) -> Option<String> {
 
 /// What an app's children are given, secrets masked unless revealed.
 pub fn environment_of(spec: &AppSpec, reveal: bool) -> Map<String, Value> {
-    let read = |path: &std::path::PathBuf| envfile::read(path, "").unwrap_or_default();
-    let files: Vec<(String, String)> = spec.env_file.iter().flat_map(read).collect();
-    let files = files.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let all: Environment = spec.inherited.iter().chain(files).chain(spec.env.iter()).collect();
-    object(all.iter().map(|(name, value)| {
+    object(whole_environment(spec).iter().map(|(name, value)| {
         let text = if reveal {
             value.to_owned()
         } else {
@@ -350,6 +348,14 @@ pub fn environment_of(spec: &AppSpec, reveal: bool) -> Map<String, Value> {
         };
         (name, Value::from(text))
     }))
+}
+
+/// What an app's children are given: what it inherits, its environment files, its own variables.
+pub fn whole_environment(spec: &AppSpec) -> Environment {
+    let read = |path: &std::path::PathBuf| envfile::read(path, "").unwrap_or_default();
+    let files: Vec<(String, String)> = spec.env_file.iter().flat_map(read).collect();
+    let files = files.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    spec.inherited.iter().chain(files).chain(spec.env.iter()).collect()
 }
 
 /// The fields in which two definitions differ, with the old and the new value, secrets masked.

@@ -30,6 +30,7 @@ use crate::daemon::log::{Level, OwnLog};
 use crate::daemon::news::{News, subject_of};
 use crate::daemon::notify::NotifySocket;
 use crate::daemon::output::Busy;
+use crate::daemon::pm2::Pm2;
 use crate::daemon::requests::Pending;
 use crate::daemon::saving::Saving;
 use crate::daemon::socket::Acceptor;
@@ -49,9 +50,9 @@ const OOM_SCORE: i32 = -500;
 
 /// Runs a daemon in this process until its orderly end.
 #[must_use]
-pub fn start(options: options::Options) -> ExitCode {
-    let mut ready = options.ready.map(fs::File::from);
-    match prepare(&options.paths, options.foreground) {
+pub fn start(mut options: options::Options) -> ExitCode {
+    let mut ready = options.ready.take().map(fs::File::from);
+    match prepare(&options) {
         Ok((mut daemon, _lock)) => {
             if let Some(mut ready) = ready.take() {
                 let _ = ready.write_all(b"ok\n");
@@ -82,11 +83,13 @@ pub fn start(options: options::Options) -> ExitCode {
 }
 
 /// The lock is held as long as the descriptor lives.
-fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartError> {
+fn prepare(options: &options::Options) -> Result<(Daemon, OwnedFd), StartError> {
+    let (paths, foreground) = (&options.paths, options.foreground);
     let host = Host::settle()?;
     home::make_directories(paths)?;
     let lock = home::lock(paths)?;
-    let (settings, declared) = home::settings(paths)?;
+    let (mut settings, declared) = home::settings(paths)?;
+    settings.pm2.enabled &= options.pm2;
     let level = match settings.log_level {
         LogLevel::Error => Level::Error,
         LogLevel::Warn => Level::Warn,
@@ -145,6 +148,7 @@ fn prepare(paths: &Paths, foreground: bool) -> Result<(Daemon, OwnedFd), StartEr
     let mut daemon = assemble(host, parts)?;
     daemon.restore();
     daemon.enter_declared(declared);
+    daemon.open_pm2();
     daemon.write_own_pid();
     daemon.own_log.info(format_args!(
         "pmd {} is up pid={} home={}",
@@ -183,6 +187,7 @@ pub(super) fn prepare_container(control: Option<Paths>) -> Result<Daemon, StartE
         runtime: nowhere.clone(),
         logs: nowhere.clone(),
         pids: nowhere,
+        pm2: None,
     });
     let parts = Parts {
         paths,
@@ -318,6 +323,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         last_words_due: Vec::new(),
         ending: Ending::No,
         trim_at: Some(now.mono.after(TRIM_AFTER)),
+        pm2: Pm2::default(),
         container: None,
     })
 }
@@ -430,6 +436,7 @@ impl Daemon {
 
     /// Leaves nothing behind that says a daemon is there.
     fn clean_up(&mut self) {
+        self.close_pm2();
         let _ = fs::remove_file(&self.paths.socket);
         let _ = fs::remove_file(self.paths.runtime.join("pmd.pid"));
         let _ = fs::remove_file(self.paths.runtime.join("notify.sock"));

@@ -19,6 +19,8 @@ use crate::proto::buffer::{Class, Frame, Outbox};
 use crate::proto::messages::event::Publication;
 use crate::proto::messages::session::{Answer, Session};
 use crate::proto::messages::stamp::MessageIds;
+use crate::proto::pm2::amp::Pair;
+use crate::proto::pm2::bus::Bus;
 use crate::proto::protocol::{Context, Conversation, Demand, Hangup, Protocol};
 use crate::reactor::{Reactor, Readiness, Ready, Slot};
 use crate::supervisor::vocabulary::Target;
@@ -178,6 +180,45 @@ impl Connections {
         if let Some(client) = self.clients.get_mut(&id) {
             let _ = client.out.push(frame, Class::Reply);
             self.touch(id);
+        }
+    }
+
+    /// Answers a call of PM2's RPC.
+    pub fn answer_pm2(&mut self, id: ConnId, tag: u64, reply: Pair) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Protocol::Pm2Rpc(rpc) = &mut client.protocol else { return };
+        if let Err(hangup) = rpc.answer(tag, reply, &mut client.out) {
+            client.end(hangup);
+        }
+        self.touch(id);
+    }
+
+    /// Clients of PM2's bus.
+    #[must_use]
+    pub fn pm2_listeners(&self) -> usize {
+        let is_bus = |client: &&Connection| matches!(client.protocol, Protocol::Pm2Bus(_));
+        self.clients.values().filter(is_bus).count()
+    }
+
+    /// Lets a call of PM2's RPC end without an answer.
+    pub fn leave_unanswered(&mut self, id: ConnId, tag: u64) {
+        if let Some(Protocol::Pm2Rpc(rpc)) = self.clients.get_mut(&id).map(|it| &mut it.protocol) {
+            rpc.leave_unanswered(tag);
+        }
+    }
+
+    /// Passes an event on to everyone on PM2's bus.
+    pub fn tell_pm2(&mut self, frame: &Frame, class: Class) {
+        for (&id, client) in &mut self.clients {
+            if !matches!(client.protocol, Protocol::Pm2Bus(_)) || client.phase != Phase::Open {
+                continue;
+            }
+            if let Err(hangup) = Bus::tell(frame.clone(), class, &mut client.out) {
+                client.end(hangup);
+            }
+            if !std::mem::replace(&mut client.touched, true) {
+                self.touched.push(id);
+            }
         }
     }
 
@@ -391,6 +432,7 @@ impl Daemon {
         for (tag, demand) in demands {
             match demand {
                 Demand::Ask(ask) => self.ask(id, tag, ask),
+                Demand::Pm2(call) => self.pm2_call(id, tag, call),
             }
         }
         if let Err(hangup) = understood {
@@ -418,9 +460,11 @@ impl Daemon {
         let Some(mut client) = self.connections.forget(id) else { return };
         let _ = self.reactor.remove(client.slot, &mut client.socket);
         let session = client.protocol.talk().session();
-        if session.is_some_and(|session| session.subscriptions().has("log_message")) {
+        let had_lines = session.is_some_and(|it| it.subscriptions().has("log_message"));
+        if had_lines || matches!(client.protocol, Protocol::Pm2Bus(_)) {
             self.recount_watchers();
         }
+        self.pm2_hung_up(id);
         drop(client);
         if self.connections.paused_until.is_some() {
             self.resume_accepting();

@@ -11,8 +11,9 @@ use mio::unix::SourceFd;
 use crate::base::{ChildId, ProcId, Stream};
 use crate::daemon::live::SlotId;
 use crate::daemon::places::Files;
+use crate::daemon::pm2::Shown;
 use crate::proto::messages::event::Subject;
-use crate::proto::messages::pm2_record;
+use crate::proto::pm2::view;
 use crate::reactor::Slot;
 use crate::supervisor::spec::AppSpec;
 
@@ -34,6 +35,8 @@ pub struct Entry {
     pub cookie: u64,
     /// The control group that goes with the cookie has the limits of `spec`.
     pub limits_are_set: bool,
+    /// What PM2's clients are shown; only where one has asked.
+    pub pm2: Option<Box<Shown>>,
 }
 
 /// One output stream: a pipe that the daemon keeps for the whole life of the entry. The child gets
@@ -96,12 +99,13 @@ impl Entry {
             slot,
             cookie,
             limits_are_set: false,
+            pm2: None,
         }
     }
 
     /// The paths a PM2 record names.
     #[must_use]
-    pub fn pm2_files(&self) -> pm2_record::Files {
+    pub fn pm2_files(&self) -> view::Files {
         let log = |at: usize| match &self.files.logs[at] {
             Some(path) => path.to_string_lossy().into_owned(),
             None => "/dev/null".to_owned(),
@@ -111,7 +115,8 @@ impl Entry {
             .pid_file
             .as_ref()
             .map_or_else(String::new, |path| path.to_string_lossy().into_owned());
-        pm2_record::Files { out: log(0), error: log(1), pid }
+        let both = self.files.both.as_ref().map(|path| path.to_string_lossy().into_owned());
+        view::Files { out: log(0), error: log(1), both, pid }
     }
 
     pub fn pipe(&self, stream: Stream) -> Option<&Pipe> {

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -138,6 +139,7 @@ impl Daemon {
             }
             Some(_) | None => None,
         };
+        let more = self.pm2.variables(self.supervisor.process(process), spec, entry, self.now.wall);
         let injected = plan::Injected {
             process,
             instance,
@@ -145,6 +147,7 @@ impl Daemon {
             port,
             notify_socket,
             account: account.as_ref().and_then(|account| account.user.as_ref()),
+            more: &more,
         };
         plan::environment(spec, &files, &injected, &mut self.launcher.env, &mut self.launcher.text)
             .map_err(|_| at_prepare(errno::INVALID))?;
@@ -203,6 +206,10 @@ impl Daemon {
                 let _ = fds::change_owner(pipe.borrow(), credentials.uid, credentials.gid);
             }
         }
+        if spec.pm2.is_some() {
+            // PM2's clients look at them before there is a byte in them.
+            entry.files.logs.iter().flatten().chain(&entry.files.both).for_each(|it| touch(it));
+        }
         let rlimits = plan::rlimits(spec, self.launcher.nofile);
         let slot = if successor {
             self.live.claim(process, cookie, true).map_err(prepare)?
@@ -242,6 +249,9 @@ impl Daemon {
         self.live.spawned(slot, spawned.pid, identity(spawned.pid, spawned.pidfd), self.now);
         if !successor {
             entry.child = Some(child);
+        }
+        if let Some(shown) = entry.pm2.as_mut() {
+            shown.known.renew();
         }
         let stdin = stdin.map(|(_, write)| {
             let _ = fds::set_nonblocking(&write, true);
@@ -296,6 +306,11 @@ impl Daemon {
         match self.entries.get_mut(&process) {
             Some(entry) => {
                 let moved = entry.files != files || entry.spec.logs != spec.logs;
+                if *entry.subject.name != *spec.name
+                    && let Some(process) = self.supervisor.process(process)
+                {
+                    entry.subject = subject_of(process);
+                }
                 entry.spec = spec.clone();
                 entry.program = None;
                 entry.limits_are_set = false;
@@ -422,7 +437,8 @@ impl Daemon {
             let pid = child.filter(|child| child.lives).map(|child| child.pid);
             let Some(path) = &entry.files.pid_file else { continue };
             let done = match pid {
-                Some(pid) => write_pid_file(path, pid.raw()),
+                Some(pid) if entry.spec.pm2.is_some() => write_pid_file(path, pid.raw(), ""),
+                Some(pid) => write_pid_file(path, pid.raw(), "\n"),
                 None => remove_pid_file(path),
             };
             if let Err(error) = done {
@@ -436,6 +452,18 @@ impl Daemon {
     }
 }
 
+/// Makes an empty file, and the directories above it, where there is none. What goes wrong comes up
+/// again when something is to be written there.
+fn touch(path: &Path) {
+    if path.exists() {
+        return;
+    }
+    if let Some(directory) = path.parent() {
+        let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    }
+    let _ = File::options().append(true).create(true).mode(0o640).open(path);
+}
+
 fn remove_pid_file(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -444,12 +472,13 @@ fn remove_pid_file(path: &Path) -> io::Result<()> {
 }
 
 /// In place of whatever has that name: a link that somebody put there is not followed.
-fn write_pid_file(path: &Path, pid: i32) -> io::Result<()> {
+/// `end`: of the line; PM2 writes none.
+fn write_pid_file(path: &Path, pid: i32, end: &str) -> io::Result<()> {
     let nowhere = || io::Error::from(io::ErrorKind::InvalidInput);
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(nowhere)?;
     let directory = Dir::open(path.parent().ok_or_else(nowhere)?)?;
     directory.remove(name)?;
-    writeln!(directory.create_new(name)?, "{pid}")
+    write!(directory.create_new(name)?, "{pid}{end}")
 }
 
 /// What tells this child from every other of this boot.

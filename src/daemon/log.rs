@@ -6,11 +6,15 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
+use crate::base::WallTime;
 use crate::proto::messages::stamp::timestamp;
 use crate::sys::clock;
 
 /// The file is renamed to `.1` when it has grown beyond this, in bytes.
 const MAX_SIZE: u64 = 1024 * 1024;
+
+/// Lines kept for those who listen in, until they are taken.
+const TAPPED: usize = 64;
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -35,13 +39,15 @@ impl Level {
 pub struct OwnLog {
     file: Option<(File, PathBuf)>,
     most: Level,
+    /// Lines for those who listen in; `None`: nobody does.
+    tapped: Option<Vec<(WallTime, String)>>,
 }
 
 impl OwnLog {
     /// To stderr, for init systems and containers.
     #[must_use]
     pub fn to_stderr(most: Level) -> Self {
-        Self { file: None, most }
+        Self { file: None, most, tapped: None }
     }
 
     /// To `path`, with one older file beside it.
@@ -50,7 +56,7 @@ impl OwnLog {
     ///
     /// Those of opening the file.
     pub fn to_file(path: PathBuf, most: Level) -> io::Result<Self> {
-        Ok(Self { file: Some((open(&path)?, path)), most })
+        Ok(Self { file: Some((open(&path)?, path)), most, tapped: None })
     }
 
     /// Opens the file anew, after somebody moved it away.
@@ -60,6 +66,19 @@ impl OwnLog {
         {
             *file = new;
         }
+    }
+
+    /// From now on somebody listens in, or nobody any more.
+    pub fn tap(&mut self, on: bool) {
+        match on {
+            true => drop(self.tapped.get_or_insert_default()),
+            false => self.tapped = None,
+        }
+    }
+
+    /// The lines since the last call. Of more than [`TAPPED`] the rest is left out.
+    pub fn take_tapped(&mut self) -> Vec<(WallTime, String)> {
+        self.tapped.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub fn error(&mut self, text: impl fmt::Display) {
@@ -79,7 +98,11 @@ impl OwnLog {
         if level > self.most {
             return;
         }
-        let line = format!("{} {} {text}\n", timestamp(clock::now().wall), level.name());
+        let at = clock::now().wall;
+        let line = format!("{} {} {text}\n", timestamp(at), level.name());
+        if let Some(lines) = self.tapped.as_mut().filter(|lines| lines.len() < TAPPED) {
+            lines.push((at, text.to_string()));
+        }
         match &mut self.file {
             None => {
                 let _ = io::stderr().write_all(line.as_bytes());

@@ -27,6 +27,7 @@ mod notify;
 mod output;
 mod places;
 mod plan;
+mod pm2;
 mod ports;
 mod postmortem;
 mod queries;
@@ -137,6 +138,7 @@ pub struct Daemon {
     ending: Ending,
     /// When the code that requests needed is given back.
     trim_at: Option<Time>,
+    pm2: pm2::Pm2,
     /// Container mode.
     container: Option<container::Running>,
 }
@@ -184,6 +186,7 @@ impl Daemon {
             self.settle();
             // Nobody waits for them, but they come while there is always something else to do, too.
             self.write_pid_files(if quiet { PID_FILES_AT_REST } else { 1 });
+            self.tell_own_log();
             self.flush_connections();
             if quiet {
                 self.trim();
@@ -246,6 +249,9 @@ impl Daemon {
         let is_busy = !self.spawns.is_empty() || !self.pid_files_due.is_empty();
         if !is_busy && self.trim_at.is_some_and(|at| at <= self.now.mono) {
             self.trim_at = None;
+            for shown in self.entries.values_mut().filter_map(|entry| entry.pm2.as_mut()) {
+                shown.trim();
+            }
             let _ = crate::sys::process::forget_code();
         }
     }
@@ -269,6 +275,8 @@ impl Daemon {
         match self.ending {
             Ending::No if self.settings.stop_on_exit => {
                 self.own_log.info(format_args!("stopping everything signal={signal}"));
+                self.tell_kill(true);
+                self.dump_pm2();
                 self.begin_stop();
             }
             Ending::No => {

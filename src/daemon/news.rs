@@ -39,13 +39,20 @@ pub struct News {
     kept: VecDeque<Kept>,
     /// Subscriptions to lines of all clients together; recounted when one changes.
     line_filters: Vec<Option<Vec<crate::supervisor::vocabulary::Target>>>,
+    /// PM2's bus is told every line.
+    bus: bool,
     lines: Vec<LogLine>,
     log_events: Vec<LogEvent>,
 }
 
 impl News {
+    /// Whether anybody is to be shown what this process writes.
     #[must_use]
     pub fn wants_lines(&self, subject: &Subject) -> bool {
+        self.bus || self.is_followed(subject)
+    }
+
+    fn is_followed(&self, subject: &Subject) -> bool {
         self.line_filters.iter().any(|filter| subject.is_wanted(filter.as_deref()))
     }
 
@@ -80,6 +87,7 @@ impl Daemon {
                     ));
                 }
                 self.note_counters(notice.process);
+                self.tell_notice(&notice, &[]);
             }
             kind @ (NoticeKind::Started { .. }
             | NoticeKind::Restarted { .. }
@@ -98,6 +106,7 @@ impl Daemon {
                 if listened && let Some(data) = process_event(&subject, kind, &last_output) {
                     self.broadcast(Publication::new("process_event", subject, self.now.wall, data));
                 }
+                self.tell_notice(&notice, &last_output);
                 let last_line = last_output.last().map(|line| cut(line).into());
                 if self.news.kept.len() == KEPT {
                     self.news.kept.pop_front();
@@ -170,8 +179,14 @@ impl Daemon {
         let mut lines = std::mem::take(&mut self.news.lines);
         self.logs.take_lines(&mut lines);
         self.container_lines(&mut lines);
+        if self.news.bus {
+            self.tell_lines(&lines);
+        }
         for line in lines.drain(..) {
             let Some(entry) = self.entries.get(&line.id.process) else { continue };
+            if !self.news.is_followed(&entry.subject) {
+                continue;
+            }
             let subject = entry.subject.clone();
             let message = LogMessage::new(&subject, line.id.stream, &line.bytes, line.partial);
             let Ok(data) = serde_json::to_string(&message) else { continue };
@@ -232,6 +247,9 @@ impl Daemon {
     /// Counts again who follows lines: a client subscribed or left.
     pub(super) fn recount_watchers(&mut self) {
         self.news.line_filters = self.connections.line_filters();
+        self.pm2.listeners = self.connections.pm2_listeners();
+        self.news.bus = self.pm2.has_listeners();
+        self.own_log.tap(self.news.bus);
         for (&process, entry) in &self.entries {
             let wanted = self.container.is_some() || self.news.wants_lines(&entry.subject);
             for stream in Stream::BOTH {

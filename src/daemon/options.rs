@@ -10,6 +10,8 @@ pub struct Options {
     pub paths: Paths,
     /// Stay in front: own log to stderr.
     pub foreground: bool,
+    /// Serve PM2's clients, unless the settings say otherwise.
+    pub pm2: bool,
     /// Written to when the daemon answers (`ok`) or cannot start (the reason).
     pub ready: Option<OwnedFd>,
 }

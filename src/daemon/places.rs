@@ -35,6 +35,9 @@ pub fn files(
     if distinct {
         stem = format!("{stem}-{id}");
     }
+    if spec.pm2.is_some() {
+        return files_of_pm2(spec, id, &stem, logs, pids);
+    }
     let several = spec.instances > 1;
     let numbered = several && !spec.logs.merge;
     let own = if numbered { format!("{stem}-{instance}") } else { stem.clone() };
@@ -60,6 +63,46 @@ pub fn files(
     let same = pair[0].is_some() && pair[0] == pair[1];
     let shared = (several && spec.logs.merge) || same;
     Files { logs: pair, both, shared, pid_file: Some(pid_file) }
+}
+
+/// The files of a process that PM2's client declared: the names that PM2 makes of the client's.
+fn files_of_pm2(spec: &AppSpec, id: ProcId, stem: &str, logs: &Path, pids: &Path) -> Files {
+    let numbered = |path: PathBuf| match spec.logs.merge {
+        true => path,
+        false => with_id(&path, id, "log"),
+    };
+    let target = |target: &LogTarget, suffix: &str| match target {
+        LogTarget::Default => Some(numbered(logs.join(format!("{stem}-{suffix}.log")))),
+        LogTarget::Nowhere => None,
+        LogTarget::File(path) => Some(numbered(path.clone())),
+    };
+    let pair = [target(&spec.logs.out, "out"), target(&spec.logs.error, "error")];
+    let both = match &spec.logs.both {
+        LogBoth::No => None,
+        LogBoth::Default => Some(numbered(logs.join(format!("{stem}.log")))),
+        LogBoth::File(path) => Some(numbered(path.clone())),
+    };
+    let pid_file = spec.pid_file.clone().unwrap_or_else(|| pids.join(format!("{stem}.pid")));
+    let shared = pair[0].is_some() && pair[0] == pair[1];
+    Files { logs: pair, both, shared, pid_file: Some(with_id(&pid_file, id, "pid")) }
+}
+
+/// `web.log` of process 2 is `web-2.log`, and so is `web-1.log`; what does not end in `extension`
+/// stays.
+fn with_id(path: &Path, id: ProcId, extension: &str) -> PathBuf {
+    if path.extension().is_none_or(|found| found != extension) {
+        return path.to_path_buf();
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let base = match stem.rsplit_once('-') {
+        Some((base, digits))
+            if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            base
+        }
+        Some(_) | None => &*stem,
+    };
+    path.with_file_name(format!("{base}-{id}.{extension}"))
 }
 
 /// The files of an instance in a container: only those that were asked for by name.
@@ -117,6 +160,18 @@ mod tests {
             assert_eq!(file_name(name), expected);
         }
         assert_eq!(file_name(&"x".repeat(10_000)).len(), MAX_NAME);
+    }
+
+    #[test]
+    fn an_id_takes_the_place_of_the_one_before() {
+        for (path, expected) in [
+            ("/l/web-out.log", "/l/web-out-7.log"),
+            ("/l/web-out-3.log", "/l/web-out-7.log"),
+            ("/l/web-.log", "/l/web--7.log"),
+            ("/l/web.txt", "/l/web.txt"),
+        ] {
+            assert_eq!(with_id(Path::new(path), ProcId(7), "log"), Path::new(expected));
+        }
     }
 
     #[test]

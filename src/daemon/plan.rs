@@ -25,6 +25,8 @@ pub struct Injected<'a> {
     pub notify_socket: Option<&'a str>,
     /// The user it runs as, where that is not the daemon's.
     pub account: Option<&'a Account>,
+    /// What else stands above the app's own: PM2's variables.
+    pub more: &'a [(String, String)],
 }
 
 /// Names that are always injected.
@@ -67,6 +69,7 @@ pub fn environment(
     let account = injected.account.map(Account::variables);
     let is_own = |name: &str| {
         OWN.contains(&name)
+            || injected.more.iter().any(|(more, _)| more == name)
             || name == spec.instance_var
             || (injected.notify_socket.is_some() && name == "NOTIFY_SOCKET")
             || (injected.port.is_some() && name == "PORT")
@@ -123,6 +126,9 @@ pub fn environment(
     }
     if let Some(path) = injected.notify_socket {
         push(env, "NOTIFY_SOCKET", path)?;
+    }
+    for (name, value) in injected.more {
+        push(env, name, value)?;
     }
     Ok(())
 }

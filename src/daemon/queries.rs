@@ -11,12 +11,10 @@ use crate::daemon::{Daemon, answers};
 use crate::logs::StreamId;
 use crate::proto::messages::entry::{Entry, Facts, LogPaths};
 use crate::proto::messages::event::{Subject, millis, process_event};
-use crate::proto::messages::pm2_record;
 use crate::proto::messages::session::Answer;
 use crate::proto::messages::stamp::timestamp;
-use crate::supervisor::Process;
 use crate::supervisor::vocabulary::Target;
-use crate::sys::{fds, limits, proc, process};
+use crate::sys::{fds, limits, process};
 
 /// Lines of stderr in `show`.
 const SHOWN_LINES: usize = 10;
@@ -136,26 +134,16 @@ impl Daemon {
         if reveal && !self.is_owner(client) {
             return Answer::Error(owner_only("--reveal"));
         }
-        let ids: Vec<ProcId> = self.supervisor.processes().map(Process::id).collect();
-        for &id in &ids {
-            self.prepare_log_names(id);
-        }
-        let list: Vec<Value> = ids
-            .iter()
-            .filter_map(|id| {
-                let (process, entry) = (self.supervisor.process(*id)?, self.entries.get(id)?);
-                let env = answers::environment_of(process.spec(), reveal);
-                let memory = process.pid().and_then(proc::resident).unwrap_or(0);
-                Some(pm2_record::record(process, memory, env, &entry.pm2_files()))
-            })
-            .collect();
-        data("pm2_list", &json!({"list": list}))
+        Answer::Data("pm2_list", format!(r#"{{"list":{}}}"#, self.pm2_records(reveal)))
     }
 
     pub(super) fn about(&self) -> Answer {
         let mut problems = Vec::new();
         if let Some(why) = &self.saving.failure {
             problems.push(json!({"code": "state", "message": format!("cannot save state: {why}")}));
+        }
+        if let Some(why) = self.pm2.trouble() {
+            problems.push(json!({"code": "pm2", "message": format!("PM2 interface off: {why}")}));
         }
         if !self.live.outlives_us() {
             problems.push(json!({"code": "live-table",

@@ -10,6 +10,7 @@ use crate::config::resolve::{self, Dialect, Origin};
 use crate::config::suggest;
 use crate::daemon::key::ConnId;
 use crate::daemon::log_requests::LogWork;
+use crate::daemon::pm2::Then;
 use crate::daemon::{Daemon, Ending, answers};
 use crate::proto::control::{Hello, PROTOCOL, hello_data};
 use crate::proto::messages::error::{Code, ErrorReply};
@@ -17,7 +18,7 @@ use crate::proto::messages::request::{Ask, Change, Command, Verb};
 use crate::proto::messages::session::{Answer, Subscription};
 use crate::supervisor::spec::{AppSpec, Environment};
 use crate::supervisor::vocabulary::{
-    Action, EnvChange, Existing, Input, Options, Patience, Request, Target, Until,
+    Action, EnvChange, Existing, Input, Options, Patience, Redefinition, Request, Target, Until,
 };
 use crate::supervisor::{Goal, Process};
 use crate::sys::process;
@@ -61,6 +62,12 @@ pub enum Pending {
     },
     /// The daemon itself entered apps.
     Nobody,
+    /// A call of PM2's RPC.
+    Pm2 {
+        client: ConnId,
+        tag: u64,
+        then: Then,
+    },
 }
 
 impl Daemon {
@@ -217,7 +224,7 @@ impl Daemon {
         Ok((action, Request::Command { action: acting, targets, options }))
     }
 
-    fn change(&mut self, wish: Change) -> Result<Option<EnvChange>, ErrorReply> {
+    fn change(&mut self, wish: Change) -> Result<Option<Redefinition>, ErrorReply> {
         if wish == Change::default() {
             return Ok(None);
         }
@@ -226,7 +233,7 @@ impl Daemon {
             None => None,
         };
         let env = variables(wish.env.unwrap_or_default())?;
-        Ok(Some(EnvChange { inherited, env, port: wish.port }))
+        Ok(Some(Redefinition::Environment(EnvChange { inherited, env, port: wish.port })))
     }
 
     /// The caller's environment, shared with processes that have the same.
@@ -238,16 +245,18 @@ impl Daemon {
             Some(given) => variables(given)?.into_iter().collect(),
             None => return Ok(self.base_environment.clone()),
         };
+        Ok(self.share_environment(given))
+    }
+
+    /// An environment, shared with processes that have the same.
+    pub(super) fn share_environment(&self, given: Environment) -> Rc<Environment> {
         let known = self.supervisor.processes().map(|process| &process.spec().inherited);
-        Ok(known
-            .into_iter()
-            .find(|known| ***known == given)
-            .cloned()
-            .unwrap_or_else(|| given.into()))
+        let known = known.into_iter().find(|known| ***known == given).cloned();
+        known.unwrap_or_else(|| given.into())
     }
 
     /// What new apps have in common with each other and with those in the table is kept once.
-    fn share(&self, apps: Vec<AppSpec>) -> Vec<Rc<AppSpec>> {
+    pub(super) fn share(&self, apps: Vec<AppSpec>) -> Vec<Rc<AppSpec>> {
         let mut known: Option<Rc<AppSpec>> =
             self.supervisor.processes().last().map(|process| process.spec().clone());
         let share = |mut app: AppSpec| {

@@ -33,6 +33,16 @@ impl Inbox {
         self.bytes.get(self.start..).unwrap_or_default()
     }
 
+    /// Drops the first `n` pending bytes: they are understood.
+    pub fn consume(&mut self, n: usize) {
+        self.start = (self.start + n).min(self.bytes.len());
+        self.scanned = self.scanned.max(self.start);
+        if self.start == self.bytes.len() {
+            // An idle client costs no buffer.
+            *self = Self::new(self.limit);
+        }
+    }
+
     /// Appends what was received.
     ///
     /// # Errors
@@ -68,12 +78,8 @@ impl Inbox {
         let end = from + at;
         let line = self.bytes.get(self.start..end).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
-        self.start = end + 1;
-        self.scanned = self.start;
-        if self.start == self.bytes.len() {
-            // An idle client costs no buffer.
-            *self = Self::new(self.limit);
-        }
+        let line_length = end + 1 - self.start;
+        self.consume(line_length);
         Some(line)
     }
 }

@@ -7,4 +7,5 @@
 pub mod buffer;
 pub mod control;
 pub mod messages;
+pub mod pm2;
 pub mod protocol;

@@ -11,6 +11,9 @@ use crate::proto::messages::event::Publication;
 use crate::proto::messages::request::Ask;
 use crate::proto::messages::session::{Answer, Session};
 use crate::proto::messages::stamp::MessageIds;
+use crate::proto::pm2::bus::Bus;
+use crate::proto::pm2::methods::Call;
+use crate::proto::pm2::rpc::Rpc;
 
 /// Messages of one connection understood in one go, before other connections have theirs.
 pub const MESSAGES_PER_TURN: usize = 64;
@@ -31,6 +34,8 @@ pub enum Hangup {
 pub enum Demand {
     /// A message of the layer that all interfaces of pmd's own share.
     Ask(Ask),
+    /// A call of PM2's RPC.
+    Pm2(Call),
 }
 
 /// What a protocol may touch.
@@ -124,6 +129,8 @@ pub trait Conversation {
 #[derive(Debug)]
 pub enum Protocol {
     Control(Control),
+    Pm2Rpc(Rpc),
+    Pm2Bus(Bus),
 }
 
 impl Protocol {
@@ -131,6 +138,8 @@ impl Protocol {
     pub fn talk(&mut self) -> &mut dyn Conversation {
         match self {
             Self::Control(control) => control,
+            Self::Pm2Rpc(rpc) => rpc,
+            Self::Pm2Bus(bus) => bus,
         }
     }
 
@@ -138,6 +147,8 @@ impl Protocol {
     pub fn view(&self) -> &dyn Conversation {
         match self {
             Self::Control(control) => control,
+            Self::Pm2Rpc(rpc) => rpc,
+            Self::Pm2Bus(bus) => bus,
         }
     }
 }

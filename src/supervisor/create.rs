@@ -48,6 +48,32 @@ impl Supervisor {
         self.open(Plan { from, tasks, missing: Vec::new(), options, order }, turn);
     }
 
+    /// Enters more processes of an app, beside what else has its name.
+    pub(super) fn add(
+        &mut self,
+        from: ReplyTo,
+        spec: &Rc<AppSpec>,
+        count: u32,
+        start: bool,
+        options: Options,
+        turn: &mut Turn<'_>,
+    ) {
+        let present = u32::try_from(self.table.members(&spec.name).len()).unwrap_or(u32::MAX);
+        if count == 0 || present.saturating_add(count) > MAX_INSTANCES {
+            let reason =
+                format!("{} can have 1 to {MAX_INSTANCES} instances; it has {present}", spec.name);
+            return refuse(from, Refusal::Invalid(reason), turn);
+        }
+        if let Some(dependency) = spec.depends_on.first() {
+            let reason = format!("{} cannot depend on {}", spec.name, dependency.name);
+            return refuse(from, Refusal::Invalid(reason), turn);
+        }
+        let mut tasks = Vec::new();
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        self.enter(spec, count, start, &mut tasks, turn);
+        self.open(Plan { from, tasks, missing: Vec::new(), options, order: Order::Up }, turn);
+    }
+
     /// More or fewer instances of the apps that these processes belong to.
     pub(super) fn scale(
         &mut self,
@@ -233,10 +259,21 @@ impl Supervisor {
         for &(_, id) in staying.iter().skip(wanted) {
             tasks.push((id, Job::Delete));
         }
+        self.enter(spec, wanted.saturating_sub(staying.len()), start, tasks, turn);
+    }
+
+    /// Enters so many processes of an app, with the lowest instance numbers that are free.
+    fn enter(
+        &mut self,
+        spec: &Rc<AppSpec>,
+        count: usize,
+        start: bool,
+        tasks: &mut Tasks,
+        turn: &mut Turn<'_>,
+    ) {
         let taken: BTreeSet<u32> =
             self.table.instances(&spec.name).into_iter().map(|(number, _)| number).collect();
-        let missing = wanted.saturating_sub(staying.len());
-        let free: Vec<u32> = (0..).filter(|number| !taken.contains(number)).take(missing).collect();
+        let free: Vec<u32> = (0..).filter(|number| !taken.contains(number)).take(count).collect();
         for instance in free {
             let goal = if start { Goal::Up } else { Goal::Down };
             let id = self.table.insert(Rc::clone(spec), instance, goal, turn.now.wall);

@@ -143,7 +143,8 @@ impl Process {
         cx.children.leave(life.child);
 
         let failing_since = *self.history.failing_since.get_or_insert(life.started.mono);
-        let verdict = RestartPolicy(&self.spec).judge(&mut self.history, uptime, status);
+        let age = cx.now.mono.since(*self.history.begun.get_or_insert(life.started.mono));
+        let verdict = RestartPolicy(&self.spec).judge(&mut self.history, uptime, age, status);
         let unstable = self.history.unstable;
         let verdict = if self.goal == Goal::Up && !cx.halting { verdict } else { Verdict::Finish };
         let wanted = RestartPolicy(&self.spec).is_wanted(status);

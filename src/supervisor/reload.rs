@@ -75,9 +75,8 @@ impl Supervisor {
             return;
         }
         let fields = process.spec().differences(&spec);
-        if *process.namespace != *spec.namespace {
-            process.namespace = Rc::clone(&spec.namespace);
-        }
+        self.table.rename(id, &spec);
+        let Some(process) = self.table.get_mut(id) else { return };
         if process.child().is_some() {
             process.pending = Some(spec);
         } else {
@@ -160,6 +159,9 @@ impl Supervisor {
         let front = Seat::Front(id);
         for timer in [Timer::Ready, Timer::Settle, Timer::Restart] {
             self.timers.cancel(Due::Process(front, timer));
+        }
+        if let Some(spec) = self.table.side(id).map(|side| Rc::clone(&side.process.spec)) {
+            self.table.rename(id, &spec);
         }
         let Some((process, side)) = self.table.pair_mut(id) else { return };
         side.fate = Fate::Predecessor;
@@ -244,9 +246,6 @@ impl Supervisor {
 /// definitions differ.
 fn replace(process: &mut Process, side: &mut Side) -> Vec<&'static str> {
     let changed = process.spec().differences(&side.process.spec);
-    if *process.namespace != *side.process.spec.namespace {
-        process.namespace = Rc::clone(&side.process.spec.namespace);
-    }
     std::mem::swap(&mut process.state, &mut side.process.state);
     std::mem::swap(&mut process.spec, &mut side.process.spec);
     std::mem::swap(&mut process.served, &mut side.process.served);

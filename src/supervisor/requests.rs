@@ -5,10 +5,11 @@ use std::rc::Rc;
 
 use crate::base::ProcId;
 use crate::supervisor::process::{Event, Process, Seat};
-use crate::supervisor::spec::AppSpec;
+use crate::supervisor::spec::{AppSpec, Ports};
 use crate::supervisor::tasks::{Job, Order, Plan};
 use crate::supervisor::vocabulary::{
-    Action, Effect, EnvChange, Options, Patience, Refusal, Reply, ReplyTo, Request, Target, Until,
+    Action, Effect, EnvChange, Options, Patience, Redefinition, Refusal, Reply, ReplyTo, Request,
+    Target, Until,
 };
 use crate::supervisor::{Supervisor, Turn};
 
@@ -21,6 +22,12 @@ impl Supervisor {
         match request {
             Request::Create { apps, existing, options } => {
                 self.create(from, apps, existing, options, turn);
+            }
+            Request::Add { app, count, first, start, options } => {
+                if let Some(first) = first {
+                    self.table.reserve(first.0);
+                }
+                self.add(from, &app, count, start, options, turn);
             }
             Request::Command { action, targets, options } => {
                 self.command(from, action, targets, options, turn);
@@ -51,7 +58,7 @@ impl Supervisor {
                 all(&ids, &Job::Stop { kill_timeout })
             }
             Action::Restart { change, kill_timeout } => {
-                let port = change.as_ref().and_then(|change| change.port);
+                let port = port_of(change.as_ref());
                 self.changed(&ids, change)
                     .into_iter()
                     .map(|(id, spec)| (id, Job::Restart { spec, port, kill_timeout }))
@@ -59,7 +66,7 @@ impl Supervisor {
             }
             Action::Reload { change } => {
                 order = Order::Rolling;
-                let port = change.as_ref().and_then(|change| change.port);
+                let port = port_of(change.as_ref());
                 let changed = self.changed(&ids, change).into_iter();
                 changed.map(|(id, spec)| (id, Job::Reload { spec, port })).collect()
             }
@@ -124,17 +131,21 @@ impl Supervisor {
         (ids, missing)
     }
 
-    /// The definitions of processes after a change of their environment. What was shared stays
-    /// shared.
+    /// The definitions of processes after a change. What was shared stays shared.
     fn changed(
         &self,
         ids: &BTreeSet<ProcId>,
-        change: Option<EnvChange>,
+        change: Option<Redefinition>,
     ) -> Vec<(ProcId, Option<Rc<AppSpec>>)> {
-        let change = change.filter(|change| change.inherited.is_some() || !change.env.is_empty());
-        let Some(change) = change else {
-            return ids.iter().map(|&id| (id, None)).collect();
+        let all = |spec: Option<Rc<AppSpec>>| ids.iter().map(|&id| (id, spec.clone())).collect();
+        let change = match change {
+            None => return all(None),
+            Some(Redefinition::Whole(spec)) => return all(Some(spec)),
+            Some(Redefinition::Environment(change)) => change,
         };
+        if change.inherited.is_none() && change.env.is_empty() {
+            return all(None);
+        }
         let mut made: Option<(Rc<AppSpec>, Rc<AppSpec>)> = None;
         let mut changed = Vec::with_capacity(ids.len());
         for &id in ids {
@@ -172,6 +183,14 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+}
+
+/// The port that a change asks for.
+fn port_of(change: Option<&Redefinition>) -> Option<Ports> {
+    match change {
+        Some(Redefinition::Environment(change)) => change.port,
+        Some(Redefinition::Whole(_)) | None => None,
     }
 }
 

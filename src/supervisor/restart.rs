@@ -34,6 +34,8 @@ pub struct History {
     pause: Duration,
     /// When the first of those unstable runs began.
     pub failing_since: Option<Time>,
+    /// When the first run began since it was asked to start.
+    pub begun: Option<Time>,
 }
 
 /// What follows the end of a run.
@@ -52,8 +54,15 @@ pub enum Verdict {
 pub struct RestartPolicy<'a>(pub &'a AppSpec);
 
 impl RestartPolicy<'_> {
-    /// Judges the end of a run that lasted `uptime`, and records it.
-    pub fn judge(self, history: &mut History, uptime: Duration, status: ExitStatus) -> Verdict {
+    /// Judges the end of a run that lasted `uptime`, `age` after the start that was asked for, and
+    /// records it.
+    pub fn judge(
+        self,
+        history: &mut History,
+        uptime: Duration,
+        age: Duration,
+        status: ExitStatus,
+    ) -> Verdict {
         if uptime >= FORGET_AFTER {
             history.pause = Duration::ZERO;
         }
@@ -61,12 +70,21 @@ impl RestartPolicy<'_> {
             *history = History::default();
             return Verdict::Finish;
         }
-        if uptime >= self.0.min_uptime {
+        let window = self.0.unstable_window.then(|| self.0.min_uptime * self.0.max_restarts);
+        let unstable = uptime < self.0.min_uptime;
+        if unstable && window.is_none_or(|window| age < window) {
+            return self.judge_unstable(history);
+        }
+        if window.is_none() {
             history.unstable = 0;
             history.failing_since = None;
-            return Verdict::Restart { after: self.0.restart_delay };
         }
-        self.judge_unstable(history)
+        let pause = if unstable || self.0.backoff_always {
+            self.growing_pause(history)
+        } else {
+            Duration::ZERO
+        };
+        Verdict::Restart { after: pause.max(self.0.restart_delay) }
     }
 
     /// Judges a spawn that failed because the host was short of something.
@@ -102,13 +120,17 @@ impl RestartPolicy<'_> {
         if self.0.max_restarts > 0 && history.unstable >= self.0.max_restarts {
             return Verdict::GiveUp;
         }
+        Verdict::Restart { after: self.growing_pause(history).max(self.0.restart_delay) }
+    }
+
+    fn growing_pause(self, history: &mut History) -> Duration {
         let first = self.0.exp_backoff_restart_delay;
         history.pause = if history.pause.is_zero() {
             first
         } else {
             (history.pause * 3 / 2).min(LONGEST_PAUSE.max(first))
         };
-        Verdict::Restart { after: history.pause.max(self.0.restart_delay) }
+        history.pause
     }
 }
 
@@ -125,7 +147,7 @@ mod tests {
         let mut history = History::default();
         uptimes
             .iter()
-            .map(|&uptime| RestartPolicy(spec).judge(&mut history, uptime, FAILED))
+            .map(|&uptime| RestartPolicy(spec).judge(&mut history, uptime, Duration::ZERO, FAILED))
             .collect()
     }
 
@@ -177,6 +199,32 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_may_follow_every_run() {
+        let mut spec = spec("web");
+        spec.backoff_always = true;
+        let stable = spec.min_uptime;
+        assert_eq!(
+            pauses(&spec, &[stable, stable, FORGET_AFTER]),
+            [restart(100), restart(150), restart(100)]
+        );
+    }
+
+    #[test]
+    fn unstable_runs_may_count_only_soon_after_the_start() {
+        let mut spec = spec("web");
+        spec.unstable_window = true;
+        spec.max_restarts = 2;
+        let stable = spec.min_uptime;
+        let mut history = History::default();
+        let mut judge = |uptime, age| RestartPolicy(&spec).judge(&mut history, uptime, age, FAILED);
+        assert_eq!(judge(SHORT, SHORT), restart(100));
+        // Too late to count, and no reason to forget the first.
+        assert_eq!(judge(SHORT, stable * 2), restart(150));
+        assert_eq!(judge(stable, stable), restart(0));
+        assert_eq!(judge(SHORT, stable), Verdict::GiveUp);
+    }
+
+    #[test]
     fn the_final_ends_of_each_kind_of_app() {
         let killed = ExitStatus::Signal { signal: Signal::KILL, core: false };
         let table = [
@@ -194,7 +242,8 @@ mod tests {
             let mut spec = spec("web");
             spec.restart = restart;
             spec.stop_exit_codes = vec![64];
-            let verdict = RestartPolicy(&spec).judge(&mut History::default(), SHORT, status);
+            let history = &mut History::default();
+            let verdict = RestartPolicy(&spec).judge(history, SHORT, SHORT, status);
             assert_eq!(verdict == Verdict::Finish, done, "{restart:?}, {status}");
         }
     }

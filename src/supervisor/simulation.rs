@@ -12,7 +12,8 @@ use crate::base::{ChildId, ExitStatus, ProcId, Signal};
 use crate::supervisor::spec::{AppSpec, Condition, Dependency, Ports, Restart, Serving};
 use crate::supervisor::tests::spec;
 use crate::supervisor::vocabulary::{
-    Action, EnvChange, Existing, Input, Options, Patience, Request, Scale, Target, Until,
+    Action, EnvChange, Existing, Input, Options, Patience, Redefinition, Request, Scale, Target,
+    Until,
 };
 
 use world::World;
@@ -63,9 +64,15 @@ fn run(seed: u64) {
     let mut world = World::new(random.fork());
     // Short ones more often: they find most, and are read more easily.
     let steps = random.below(STEPS).min(random.below(STEPS)) + 1;
+    // Dependencies are by name: who has two of them satisfies nobody.
+    let mixed = seed % 5 == 2 && apps.iter().all(|app| app.depends_on.is_empty());
     create(&mut random, &mut world, &apps);
     for _ in 0..steps {
-        step(&mut random, &mut world, &apps);
+        if mixed && random.one_in(8) {
+            step_beside(&mut random, &mut world, &apps);
+        } else {
+            step(&mut random, &mut world, &apps);
+        }
         world.check();
         if world.is_going_down() {
             break;
@@ -145,14 +152,40 @@ fn create(random: &mut Random, world: &mut World, apps: &[Rc<AppSpec>]) {
     world.ask(Request::Create { apps: chosen, existing, options: options(random) });
 }
 
+/// Processes whose names do not say what they run: they are added beside others, and restarted
+/// under the names of others.
+fn step_beside(random: &mut Random, world: &mut World, apps: &[Rc<AppSpec>]) {
+    let count = u32::try_from(apps.len()).unwrap();
+    let app = Rc::clone(&apps[random.below(count) as usize]);
+    if random.one_in(2) {
+        if !world.is_crowded() {
+            let (count, start) = (random.below(3), random.one_in(2));
+            let first = random.one_in(3).then(|| ProcId(random.below(10)));
+            world.ask(Request::Add { app, count, first, start, options: options(random) });
+        }
+        return;
+    }
+    let Some((id, spec)) = world.some_process(random) else { return };
+    let spec = AppSpec { name: app.name.clone(), ..AppSpec::clone(&spec) };
+    let change = Some(Redefinition::Whole(Rc::new(spec)));
+    let action = match random.below(3) {
+        0 => Action::Reload { change },
+        _ => Action::Restart { change, kill_timeout: None },
+    };
+    let targets = vec![Target::Id(id)];
+    world.ask(Request::Command { action, targets, options: options(random) });
+}
+
 fn command(random: &mut Random, world: &mut World) {
     let targets = targets(random);
     let kill_timeout =
         random.one_in(5).then(|| Duration::from_millis(u64::from(random.below(300))));
-    let change = random.one_in(3).then(|| EnvChange {
-        inherited: None,
-        env: vec![("N".to_owned(), random.below(3).to_string())],
-        port: random.one_in(3).then(|| ports(random)),
+    let change = random.one_in(3).then(|| {
+        Redefinition::Environment(EnvChange {
+            inherited: None,
+            env: vec![("N".to_owned(), random.below(3).to_string())],
+            port: random.one_in(3).then(|| ports(random)),
+        })
     });
     let action = match random.below(20) {
         0..4 => Action::Start,

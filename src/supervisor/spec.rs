@@ -55,6 +55,9 @@ pub struct AppSpec {
     pub env: Environment,
     /// The configuration file this came from.
     pub source: Option<Rc<Path>>,
+    /// What PM2's client declared besides, as JSON text: an object for PM2's own views of the
+    /// process and for its environment, kept as it came.
+    pub pm2: Option<Rc<str>>,
     /// Shared by all who agree.
     pub terms: Rc<Terms>,
 }
@@ -105,6 +108,11 @@ pub struct Terms {
     pub restart_delay: Duration,
     /// First pause after an unstable run; zero: no growing pause.
     pub exp_backoff_restart_delay: Duration,
+    /// The growing pause comes before every automatic restart, not only after an unstable run.
+    pub backoff_always: bool,
+    /// Unstable runs count only during the first `min_uptime` times `max_restarts` after a start
+    /// that was asked for, and a stable one in between changes nothing.
+    pub unstable_window: bool,
 
     pub kill_signal: Signal,
     pub kill_timeout: Duration,
@@ -159,6 +167,8 @@ impl Default for Terms {
             min_uptime: Duration::from_secs(1),
             restart_delay: Duration::ZERO,
             exp_backoff_restart_delay: Duration::from_millis(100),
+            backoff_always: false,
+            unstable_window: false,
             kill_signal: Signal::INT,
             kill_timeout: Duration::from_millis(1600),
             treekill: true,
@@ -187,6 +197,7 @@ impl Default for AppSpec {
             inherited: Rc::default(),
             env: Environment::default(),
             source: None,
+            pm2: None,
             terms: Rc::default(),
         }
     }
@@ -207,7 +218,7 @@ impl DerefMut for AppSpec {
     }
 }
 
-record!(AppSpec { name, script, args, cwd, env, source });
+record!(AppSpec { name, script, args, cwd, env, source, pm2 });
 
 record!(Terms {
     namespace,
@@ -233,6 +244,8 @@ record!(Terms {
     min_uptime,
     restart_delay,
     exp_backoff_restart_delay,
+    backoff_always,
+    unstable_window,
     kill_signal,
     kill_timeout,
     treekill,
@@ -283,7 +296,7 @@ impl AppSpec {
                 return;
             }
             match name {
-                "source" => {}
+                "source" | "pm2" => {}
                 // One field here, two for people.
                 "serving" => {
                     let of = [("port", self.ports() != other.ports())];

@@ -71,10 +71,7 @@ impl Table {
             return;
         }
         self.reserve(id.0.saturating_add(1));
-        let (name, namespace) = (Rc::clone(&spec.name), Rc::clone(&spec.namespace));
-        let members = self.apps.entry(Rc::clone(&name)).or_default();
-        let place = members.partition_point(|&member| member < id);
-        members.insert(place, id);
+        let (name, namespace) = self.enter_name(id, &spec);
         let process = Process {
             id,
             instance,
@@ -95,6 +92,43 @@ impl Table {
         self.processes.insert(id, Box::new(process));
     }
 
+    /// Puts a process into the list of its app; gives its name and namespace.
+    fn enter_name(&mut self, id: ProcId, spec: &AppSpec) -> (Rc<str>, Rc<str>) {
+        let members = self.apps.entry(Rc::clone(&spec.name)).or_default();
+        let place = members.partition_point(|&member| member < id);
+        members.insert(place, id);
+        (Rc::clone(&spec.name), Rc::clone(&spec.namespace))
+    }
+
+    fn leave_name(&mut self, id: ProcId, name: &str) {
+        if let Some(members) = self.apps.get_mut(name) {
+            members.retain(|&member| member != id);
+            if members.is_empty() {
+                self.apps.remove(name);
+            }
+        }
+    }
+
+    /// Gives a process the name and the namespace of this definition. Where its number is taken
+    /// there, it gets the lowest one that is free.
+    pub(super) fn rename(&mut self, id: ProcId, spec: &AppSpec) {
+        let Some(process) = self.processes.get(&id) else { return };
+        let (before, mut instance) = (Rc::clone(&process.name), process.instance);
+        if before == spec.name && *process.namespace == *spec.namespace {
+            return;
+        }
+        self.leave_name(id, &before);
+        let others = self.instances(&spec.name);
+        let is_taken = |number: u32| others.iter().any(|&(other, _)| other == number);
+        if is_taken(instance) {
+            instance = (0..).find(|&number| !is_taken(number)).unwrap_or(instance);
+        }
+        let (name, namespace) = self.enter_name(id, spec);
+        if let Some(process) = self.processes.get_mut(&id) {
+            (process.name, process.namespace, process.instance) = (name, namespace, instance);
+        }
+    }
+
     /// Gives only ids from `next` on.
     pub(super) fn reserve(&mut self, next: u32) {
         self.next_id = self.next_id.max(next);
@@ -102,12 +136,7 @@ impl Table {
 
     pub(super) fn remove(&mut self, id: ProcId) {
         let Some(process) = self.processes.remove(&id) else { return };
-        if let Some(members) = self.apps.get_mut(&process.name) {
-            members.retain(|&member| member != id);
-            if members.is_empty() {
-                self.apps.remove(&process.name);
-            }
-        }
+        self.leave_name(id, &process.name);
     }
 
     /// Seats a successor beside the process that it is to replace.

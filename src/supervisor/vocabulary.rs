@@ -20,6 +20,10 @@ pub struct ReplyTo(pub u64);
 pub enum Request {
     /// Enter new apps, all or none, and start them.
     Create { apps: Vec<Rc<AppSpec>>, existing: Existing, options: Options },
+    /// Enter more processes of an app beside those that have its name, whatever they run, and
+    /// start them if `start`. `first`: the id of the first one, where it is free and not below those
+    /// in use.
+    Add { app: Rc<AppSpec>, count: u32, first: Option<ProcId>, start: bool, options: Options },
     /// Do something to processes that are in the table.
     Command { action: Action, targets: Vec<Target>, options: Options },
     /// Wait until processes are as described.
@@ -53,14 +57,14 @@ pub enum Action {
         kill_timeout: Option<Duration>,
     },
     Restart {
-        change: Option<EnvChange>,
+        change: Option<Redefinition>,
         kill_timeout: Option<Duration>,
     },
     /// One instance after the other, the next only when the last is ready. With readiness
     /// configured, the new child is ready before the old one is stopped; a new child that fails
     /// is stopped, the old one stays. Without, it is a restart of one instance at a time.
     Reload {
-        change: Option<EnvChange>,
+        change: Option<Redefinition>,
     },
     Delete,
     Signal(Signal),
@@ -68,6 +72,14 @@ pub enum Action {
     Reset,
     /// Targets name apps; every instance counts once.
     Scale(Scale),
+}
+
+/// What is different in the next life.
+#[derive(Clone, Debug)]
+pub enum Redefinition {
+    Environment(EnvChange),
+    /// Another definition, under another name perhaps.
+    Whole(Rc<AppSpec>),
 }
 
 /// A new environment for a restart.

@@ -284,17 +284,26 @@ pub fn set_nonblocking(fd: &impl AsFd, nonblocking: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a line and its end into a pipe that nobody else writes to: all of it at once, or nothing.
-/// Never waits. The pipe's end does not block from then on.
+/// Writes a line and its end into a pipe; see [`write_whole`].
+///
+/// # Errors
+///
+/// As [`write_whole`].
+pub fn write_line(pipe: &File, line: &[u8]) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(line.len() + 1);
+    bytes.extend_from_slice(line);
+    bytes.push(b'\n');
+    write_whole(pipe, &bytes)
+}
+
+/// Writes into a pipe that nobody else writes to: all of it at once, or nothing. Never waits. The
+/// pipe's end does not block from then on.
 ///
 /// # Errors
 ///
 /// `EAGAIN`: there is no room, the reader does not read. `EPIPE`: there is no reader. `EMSGSIZE`:
 /// longer than the pipe.
-pub fn write_line(pipe: &File, line: &[u8]) -> io::Result<()> {
-    let mut bytes = Vec::with_capacity(line.len() + 1);
-    bytes.extend_from_slice(line);
-    bytes.push(b'\n');
+pub fn write_whole(mut pipe: &File, bytes: &[u8]) -> io::Result<()> {
     set_nonblocking(pipe, true)?;
     // What is shorter the kernel takes whole or not at all.
     if bytes.len() > libc::PIPE_BUF {
@@ -308,7 +317,7 @@ pub fn write_line(pipe: &File, line: &[u8]) -> io::Result<()> {
             return Err(io::Error::from_raw_os_error(libc::EAGAIN));
         }
     }
-    (&*pipe).write_all(&bytes)
+    pipe.write_all(bytes)
 }
 
 /// Opens or makes a lock file, with mode 0600, and takes its lock; `None` if somebody has it. It

@@ -144,9 +144,15 @@ impl Home {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for name in
-            ["PMD_SOCKET", "PMD_APPS", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"]
-        {
+        for name in [
+            "PMD_SOCKET",
+            "PMD_APPS",
+            "PM2_HOME",
+            "NO_COLOR",
+            "FORCE_COLOR",
+            "CLICOLOR_FORCE",
+            "COLUMNS",
+        ] {
             command.env_remove(name);
         }
         command

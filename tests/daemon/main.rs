@@ -11,6 +11,7 @@ mod harness;
 mod hostile_clients;
 mod life;
 mod logs;
+mod pm2;
 mod ports;
 mod run;
 mod state;

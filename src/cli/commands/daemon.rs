@@ -30,7 +30,8 @@ pub fn daemon(session: &mut Session, parsed: &Parsed) -> Run {
     if parsed.flag("foreground") {
         return foreground(session, parsed);
     }
-    background(&session.global)?;
+    let more: &[&str] = if parsed.flag("pm2") { &[] } else { &["--no-pm2"] };
+    background(&session.global, more)?;
     if session.screen.json {
         session.screen.document(&json!({"ok": true, "command": "daemon"}))?;
     }
@@ -59,15 +60,17 @@ fn foreground(session: &mut Session, parsed: &Parsed) -> Run {
         ),
     };
     let in_background = ready.is_some();
-    Err(End::WasDaemon(daemon::start(Options { paths, foreground: !in_background, ready })))
+    let (foreground, pm2) = (!in_background, parsed.flag("pm2"));
+    Err(End::WasDaemon(daemon::start(Options { paths, foreground, pm2, ready })))
 }
 
-/// Starts a daemon that outlives this process; returns when it answers or has said why not.
+/// Starts a daemon that outlives this process, with `more` options; returns when it answers or has
+/// said why not.
 ///
 /// # Errors
 ///
 /// Why it did not start, in its own words.
-pub fn background(global: &Global) -> Result<(), Failure> {
+pub fn background(global: &Global, more: &[&str]) -> Result<(), Failure> {
     let failed = |error: std::io::Error| cannot(&in_words(&error));
     let program = std::env::current_exe().map_err(failed)?;
     let (ready, theirs) = fds::pipe().map_err(failed)?;
@@ -80,6 +83,7 @@ pub fn background(global: &Global) -> Result<(), Failure> {
             words.push([option.as_bytes(), value.as_os_str().as_bytes()].concat());
         }
     }
+    words.extend(more.iter().map(|word| word.as_bytes().to_vec()));
     match global.scope {
         Some(Scope::System) => words.push(b"--system".to_vec()),
         Some(Scope::User) => words.push(b"--user".to_vec()),

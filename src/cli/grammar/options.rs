@@ -231,10 +231,10 @@ pub const CHECK: &[Opt] =
 
 pub const DAEMON: &[Opt] = &[
     Opt::flag("foreground", "stay in the foreground, log to stderr"),
+    Opt::flag("pm2", "without the sockets that PM2's clients look for").on(),
     // What these switch off is not there yet; scripts that say so already are right.
     Opt::flag("keeper", "without the process above the daemon").on().under(HIDDEN),
     Opt::flag("web", "without the web interface").on().under(HIDDEN),
-    Opt::flag("pm2", "without PM2's sockets").on().under(HIDDEN),
     Opt::value("ready-fd", Kind::Number, "N", "where to tell that it is up").under(HIDDEN),
 ];
 

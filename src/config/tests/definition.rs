@@ -154,6 +154,8 @@ impl Random {
             essential: self.chance(),
             logs: self.logs(),
             pid_file: self.maybe(Self::path),
+            backoff_always: false,
+            unstable_window: false,
         };
         AppSpec {
             name,
@@ -162,6 +164,7 @@ impl Random {
             cwd,
             inherited: caller(),
             env,
+            pm2: None,
             source: None,
             terms: Rc::new(terms),
         }

@@ -4,6 +4,7 @@
 mod definition;
 mod export;
 mod fuzz;
+mod pm2;
 mod preflight;
 mod programs;
 mod resolve;

@@ -7,7 +7,6 @@
 pub mod entry;
 pub mod error;
 pub mod event;
-pub mod pm2_record;
 pub mod request;
 pub mod session;
 pub mod stamp;

@@ -78,6 +78,9 @@ impl Laws {
                 self.touched(targets, supervisor);
                 self.commanded(action, targets, *options, supervisor, now);
             }
+            Request::Add { app, .. } => {
+                self.touched(&[Target::Name(app.name.to_string())], supervisor);
+            }
             Request::Wait { .. } => {}
             Request::Shutdown => self.going_down = true,
         }

@@ -2,6 +2,7 @@
 //! disk that keeps what was saved last.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{
@@ -9,6 +10,7 @@ use crate::base::{
 };
 use crate::supervisor::simulation::Random;
 use crate::supervisor::simulation::laws::Laws;
+use crate::supervisor::spec::AppSpec;
 use crate::supervisor::vocabulary::{Effect, Input, PortWish, ReplyTo, Request};
 use crate::supervisor::{Adopted, Goal, Snapshot, Supervisor};
 
@@ -251,6 +253,12 @@ impl World {
 
     pub(super) fn is_crowded(&self) -> bool {
         self.supervisor.processes().count() > 12
+    }
+
+    pub(super) fn some_process(&self, random: &mut Random) -> Option<(ProcId, Rc<AppSpec>)> {
+        let count = u32::try_from(self.supervisor.processes().count()).unwrap();
+        let at = random.below(count.max(1)) as usize;
+        self.supervisor.processes().nth(at).map(|it| (it.id(), Rc::clone(it.spec())))
     }
 
     pub(super) fn until_deadline(&self) -> u64 {

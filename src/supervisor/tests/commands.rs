@@ -1,7 +1,7 @@
 //! Targets, signals, resets, waits, limits of requests.
 
 use super::*;
-use crate::supervisor::vocabulary::{EnvChange, Failure, Until};
+use crate::supervisor::vocabulary::{EnvChange, Failure, Redefinition, Until};
 
 const STOP: Action = Action::Stop { kill_timeout: None };
 
@@ -202,7 +202,10 @@ fn a_restart_can_change_the_environment() {
     world.forget_effects();
     let change =
         EnvChange { env: vec![("PORT".to_owned(), "2".to_owned())], ..EnvChange::default() };
-    world.command(Action::Restart { change: Some(change), kill_timeout: None }, "web");
+    world.command(
+        Action::Restart { change: Some(Redefinition::Environment(change)), kill_timeout: None },
+        "web",
+    );
     let specs: Vec<_> = world.supervisor.processes().map(|it| Rc::clone(it.spec())).collect();
     assert_eq!(specs[0].env.get("PORT"), Some("2"));
     assert!(Rc::ptr_eq(&specs[0], &specs[1]), "what was shared stays shared");

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::supervisor::Goal;
-use crate::supervisor::vocabulary::{EnvChange, Failure};
+use crate::supervisor::vocabulary::{EnvChange, Failure, Redefinition};
 
 const STOP: Action = Action::Stop { kill_timeout: None };
 const RELOAD: Action = Action::Reload { change: None };
@@ -113,7 +113,7 @@ fn a_new_environment_counts_only_when_the_successor_took_over() {
     let mut world = ready_world(1);
     let change =
         EnvChange { env: vec![("PORT".to_owned(), "2".to_owned())], ..EnvChange::default() };
-    let reload = Action::Reload { change: Some(change) };
+    let reload = Action::Reload { change: Some(Redefinition::Environment(change)) };
     world.command(reload.clone(), "web");
     world.wait();
     assert_eq!(world.process("web").spec().env.get("PORT"), None);
