@@ -147,7 +147,8 @@ fn a_number_that_was_used_again_is_not_signalled() {
 #[test]
 fn a_family_that_grows_while_it_is_searched_is_ended() {
     // Forks as fast as it can, though not without end.
-    let script = "echo up; f() { for i in 1 2 3; do (sleep 60) & done; }; f & f & f & wait";
+    let script =
+        "echo up; f() { for i in 1 2 3; do (sleep 60) & done; }; f & f & f & wait; exec sleep 60";
     let mut shell = start(script, &cookie("grow"));
     assert_eq!(shell.line(), "up");
     loop {
