@@ -70,7 +70,13 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
     let namespace = namespace(fields);
     let instances = instances(fields);
     exec_mode(fields);
-    let serving = assemble_serving::serving(fields, &mut env, instances);
+    let about = assemble_serving::About {
+        ground: &ground,
+        instances,
+        inherited: &inherited,
+        has_env_files: !env_file.is_empty(),
+    };
+    let serving = assemble_serving::serving(fields, &mut env, &about);
     let terms = Terms {
         namespace,
         interpreter: program.interpreter,
@@ -487,14 +493,7 @@ fn depends_on(fields: &mut Fields<'_, '_>) -> Vec<Dependency> {
                 Some("started") => Condition::Started,
                 Some("ready") => Condition::Ready,
                 Some("done") => Condition::Done,
-                Some("healthy") => {
-                    let message = format!(
-                        "\"healthy\" in '{}' is not supported by this version",
-                        entry.shown
-                    );
-                    fields.cannot(&nested, message);
-                    Condition::Ready
-                }
+                Some("healthy") => Condition::Healthy,
                 _ => {
                     fields.wrong(&nested, "\"started\", \"ready\", \"healthy\" or \"done\"");
                     continue;

@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 
 use crate::config::assemble::DEFAULTS;
 use crate::config::json::object;
-use crate::config::{program, secrets};
+use crate::config::{assemble_serving, program, secrets, units};
 use crate::supervisor::spec::{
-    AppSpec, Condition, Dependency, Environment, Limits, LogBoth, LogFormat, LogFull, LogTarget,
-    OnDaemonLoss, Ports, Restart, Stdin, Words,
+    AppSpec, Check, Condition, Dependency, Environment, HealthCheck, Limits, LogBoth, LogFormat,
+    LogFull, LogTarget, OnDaemonLoss, OnFail, Ports, Restart, Serving, Stdin, Words,
 };
 
 /// The fields in which a spec differs from the defaults; `name`, `script`, `cwd` and `inherit_env`
@@ -39,6 +39,7 @@ pub fn without_secrets(spec: &AppSpec) -> AppSpec {
     shown.env = masked(&spec.env, &spec.secret_env);
     shown.args = masked_args(&spec.args);
     shown.interpreter_args = masked_args(&spec.interpreter_args);
+    shown.serving = spec.serving.clone().map(masked_serving);
     shown
 }
 
@@ -63,6 +64,16 @@ pub fn masked(env: &Environment, secret_env: &[String]) -> Environment {
 
 fn masked_args(args: &Words) -> Words {
     args.iter().map(secrets::mask_urls).collect()
+}
+
+/// A check's command line may hold what its arguments may.
+fn masked_serving(mut serving: Box<Serving>) -> Box<Serving> {
+    if let Some(HealthCheck { check: Check::Script(words), .. }) = &mut serving.health {
+        for word in words {
+            *word = secrets::mask_urls(word).into_owned();
+        }
+    }
+    serving
 }
 
 struct Field {
@@ -212,9 +223,36 @@ fn life(spec: &AppSpec) -> Vec<Field> {
         field("notify", spec.notify, spec.notify),
         optional("notification_fd", spec.notification_fd),
         time("listen_timeout", spec.listen_timeout, DEFAULTS.listen_timeout),
+        optional("health", spec.health().map(health)),
         field("depends_on", depends_on(&spec.depends_on), !spec.depends_on.is_empty()),
         field("essential", spec.essential, !spec.essential),
     ]
+}
+
+fn health(health: &HealthCheck) -> Map<String, Value> {
+    let time = |time: Duration, default: Duration| {
+        (time != default).then(|| Value::from(units::exact_duration(time)))
+    };
+    let (name, check) = match &health.check {
+        Check::Http(url) => ("http", url.as_str().into()),
+        Check::Tcp { host, port: Some(port) } if host.contains(':') => {
+            ("tcp", format!("[{host}]:{port}").into())
+        }
+        Check::Tcp { host, port: Some(port) } => ("tcp", format!("{host}:{port}").into()),
+        Check::Tcp { host, port: None } => ("host", host.as_str().into()),
+        Check::Script(words) => ("cmd", words.as_slice().into()),
+    };
+    let retries = (health.retries != assemble_serving::RETRIES).then_some(health.retries);
+    let on_fail = (health.on_fail == OnFail::None).then_some("none");
+    let all = [
+        (name, Some(check)),
+        ("interval", time(health.interval, assemble_serving::INTERVAL)),
+        ("timeout", time(health.timeout, assemble_serving::TIMEOUT)),
+        ("retries", retries.map(Value::from)),
+        ("start_period", time(health.start_period, Duration::ZERO)),
+        ("on_fail", on_fail.map(Value::from)),
+    ];
+    object(all.into_iter().filter_map(|(name, value)| Some((name, value?))))
 }
 
 /// The word of a restart policy in an app file.

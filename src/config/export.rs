@@ -184,6 +184,7 @@ const NOT_IN_PM2: &[&str] = &[
     "on_daemon_loss",
     "notify",
     "notification_fd",
+    "health",
     "depends_on",
     "essential",
     "log_max_size",

@@ -78,6 +78,9 @@ pub(super) fn compose(apps: &[AppSpec], notes: &mut Vec<String>) -> String {
         if spec.ports().is_some() {
             lost.push("port");
         }
+        if spec.health().is_some() {
+            lost.push("health");
+        }
         note_lost(spec, "Compose", &lost, notes);
     }
     text
@@ -143,6 +146,9 @@ pub(super) fn systemd(apps: &[AppSpec], notes: &mut Vec<String>) -> String {
         }
         if spec.ports().is_some() {
             lost.push("port");
+        }
+        if spec.health().is_some() {
+            lost.push("health");
         }
         note_lost(spec, "systemd", &lost, notes);
     }

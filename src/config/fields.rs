@@ -207,7 +207,8 @@ impl<'a, 'r> Fields<'a, 'r> {
         }
     }
 
-    fn unknown(&mut self, entry: &Entry<'_>, nearest: Option<&str>) {
+    /// Enters a field that does not exist, with the name of one that does.
+    pub fn unknown(&mut self, entry: &Entry<'_>, nearest: Option<&str>) {
         let problem = Problem::new(format!("unknown field '{}'", entry.shown)).suggest(nearest);
         self.strict(entry, problem);
     }

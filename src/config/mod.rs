@@ -60,6 +60,8 @@ pub mod settings;
 pub mod suggest;
 /// Times and sizes.
 pub mod units;
+/// URLs of health checks.
+pub mod url;
 /// Command lines as words.
 pub mod words;
 

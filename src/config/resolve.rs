@@ -19,7 +19,7 @@ use crate::config::order::order;
 use crate::config::problem::{Kind, Problem, shorten, show};
 use crate::config::settings::{self, LogPlace};
 use crate::config::suggest;
-use crate::supervisor::spec::{AppSpec, Environment, LogFormat};
+use crate::supervisor::spec::{AppSpec, Condition, Environment, LogFormat};
 
 /// More apps in one document are refused.
 pub const MAX_APPS: usize = 4096;
@@ -277,6 +277,14 @@ impl Together<'_> {
                         Problem::new(format!("depends on '{name}', which is not defined"))
                             .suggest(suggest::nearest(&dependency.name, &defined));
                     self.problem(report, problem, place, app, "depends_on");
+                }
+                let on = self.apps.iter().find(|other| *other.name == *dependency.name);
+                if dependency.condition == Condition::Healthy
+                    && on.is_some_and(|on| on.health().is_none())
+                {
+                    let name = shorten(&dependency.name);
+                    let message = format!("depends on a healthy '{name}', which has no 'health'");
+                    self.problem(report, Problem::new(message), place, app, "depends_on");
                 }
             }
         }

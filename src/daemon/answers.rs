@@ -14,11 +14,12 @@ use crate::daemon::{Daemon, ports};
 use crate::proto::messages::entry::ResultEntry;
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::millis;
+use crate::proto::messages::health::label;
 use crate::proto::messages::session::Answer;
 use crate::supervisor::spec::{AppSpec, Environment};
 use crate::supervisor::vocabulary::{
-    Action, ErroredReason, Failure, Input, Instead, Options, Outcome, Refusal, Reply, ReplyTo,
-    Request, Until,
+    Action, ErroredReason, Failure, Finding, Input, Instead, Options, Outcome, Refusal, Reply,
+    ReplyTo, Request, Until,
 };
 use crate::supervisor::{Goal, Process};
 
@@ -64,7 +65,12 @@ impl Daemon {
             Pending::Wait { client, tag, until } => {
                 let answer = match self.results(reply) {
                     Err(error) => Answer::Error(error),
-                    Ok(results) => wait_answer(&results, until),
+                    Ok(mut results) => {
+                        if until == Until::Healthy {
+                            self.explain_unhealthy(&mut results);
+                        }
+                        wait_answer(&results, until)
+                    }
                 };
                 self.reply(client, tag, &answer);
             }
@@ -123,6 +129,7 @@ impl Daemon {
             changed: outcome.changed,
             status: outcome.status.name(),
             ready: outcome.ready,
+            unready: process.filter(|it| it.is_online() && !outcome.ready).map(unready),
             pid: outcome.pid,
             was_pid: outcome.was_pid,
             killed: outcome.killed,
@@ -244,18 +251,49 @@ impl Daemon {
         }
     }
 
+    /// Who waited for health in vain is told what was seen instead.
+    fn explain_unhealthy(&self, results: &mut [ResultEntry]) {
+        for result in results {
+            let process = result.id.and_then(|id| self.supervisor.process(id));
+            if let (Some(error), Some(seen)) = (&mut result.error, process.and_then(unhealthy))
+                && error.code == Code::Timeout
+            {
+                error.message = format!("{} {seen}", result.name);
+                error.details.remove("why");
+            }
+        }
+    }
+
     fn warnings_of(&self, results: &[ResultEntry]) -> Vec<String> {
         results
             .iter()
-            .filter(|result| result.ok && !result.ready && result.pid.is_some())
-            .filter_map(|result| {
-                let process = self.supervisor.process(result.id?)?;
-                let after = short(process.spec().listen_timeout);
-                Some(format!("{} is running but not ready after {after}", result.name))
-            })
+            .filter(|result| result.ok)
+            .filter_map(|result| Some(format!("{} {}", result.name, result.unready.as_ref()?)))
             .chain(self.saving.failure.iter().map(|why| format!("cannot save state: {why}")))
             .collect()
     }
+}
+
+/// What is said of a process that runs and has not become ready.
+fn unready(process: &Process) -> String {
+    unhealthy(process).unwrap_or_else(|| {
+        format!("is running but not ready after {}", short(process.running_spec().listen_timeout))
+    })
+}
+
+/// `is running but unhealthy: GET http://127.0.0.1:3000/: connection refused (5 tries)`; `None`: the
+/// last check did not fail.
+fn unhealthy(process: &Process) -> Option<String> {
+    let health = process.health()?;
+    let (_, probe) = health.last().filter(|(_, probe)| probe.found != Finding::Passed)?;
+    let check = &process.running_spec().health()?.check;
+    let label = label(check, process.serving_port());
+    let error = probe.error.as_deref().unwrap_or("failed");
+    let tries = match health.tries() {
+        1 => "1 try".to_owned(),
+        tries => format!("{tries} tries"),
+    };
+    Some(format!("is running but unhealthy: {label}: {error} ({tries})"))
 }
 
 fn died(message: String, status: ExitStatus, lines: &[String]) -> ErrorReply {

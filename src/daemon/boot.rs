@@ -22,6 +22,7 @@ use crate::daemon::children::Children;
 use crate::daemon::connection::Connections;
 use crate::daemon::entries::{Entries, Entry, Pipe};
 use crate::daemon::groups::Groups;
+use crate::daemon::health::Probes;
 use crate::daemon::home::{self, Declared, StartError};
 use crate::daemon::key::Key;
 use crate::daemon::launch::Launcher;
@@ -305,6 +306,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         logs: Logs::new(log_settings),
         busy: Busy::default(),
         sweeps: Sweeps::default(),
+        probes: Probes::default(),
         live: parts.live,
         saving: parts.saving,
         news: News::default(),

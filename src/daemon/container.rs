@@ -202,6 +202,8 @@ impl Daemon {
             | NoticeKind::Reloaded { .. }
             | NoticeKind::Crashed { .. }
             | NoticeKind::NotReady { .. }
+            | NoticeKind::Health { .. }
+            | NoticeKind::HealthCheckFailed { .. }
             | NoticeKind::Adopted { .. }
             | NoticeKind::ConfigChanged { .. }
             | NoticeKind::Deleted => {}

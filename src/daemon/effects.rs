@@ -37,9 +37,11 @@ impl Daemon {
     }
 
     fn spawns_one(&mut self, effect: Effect, slice: &mut usize) {
+        *slice -= 1;
         if let Effect::Spawn { child, process, instance, spec, port } = effect {
-            *slice -= 1;
             self.launch(child, process, instance, &spec, port);
+        } else if let Effect::Probe { child, spec } = effect {
+            self.probe(child, &spec);
         }
     }
 
@@ -52,6 +54,10 @@ impl Daemon {
             Effect::Signal { child, signal, group } => self.signal(child, signal, group),
             Effect::Sweep { child, signal } => self.sweep(child, signal),
             Effect::Kill { child, tree } => self.kill(child, tree),
+            Effect::Probe { .. } if *slice == 0 || !self.spawns.is_empty() => {
+                self.spawns.push_back(effect);
+            }
+            Effect::Probe { .. } => self.spawns_one(effect, slice),
             Effect::Release { child } => self.release(child),
             Effect::Forget { process } => self.forget(process),
             Effect::Reply { to, reply } => self.answer_when_saved(to, reply),
@@ -90,6 +96,7 @@ impl Daemon {
 
     fn release(&mut self, id: ChildId) {
         self.sweeps.forget(id);
+        self.abandon_probe(id);
         let Some(child) = self.children.remove(id) else { return };
         if let Membership::Found(group) = &child.group {
             // Its next life begins in one of ours.

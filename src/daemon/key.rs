@@ -26,6 +26,8 @@ pub enum Key {
     NotifySocket,
     /// A process that is not our child (adopted) has ended.
     Adopted(ChildId),
-    /// The worker thread has finished something.
+    /// The connection of a health check.
+    Probe(ChildId),
+    /// Another thread has finished something.
     Waker,
 }

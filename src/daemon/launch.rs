@@ -16,13 +16,14 @@ use std::rc::Rc;
 use crate::base::{ChildId, Pid, ProcId, SpawnError, Stage, Stream};
 use crate::config::{envfile, program};
 use crate::daemon::Daemon;
+use crate::daemon::account::{self, Account};
 use crate::daemon::children::{Child, Notification};
 use crate::daemon::entries::{Entry, Mode, Pipe};
 use crate::daemon::groups::Membership;
 use crate::daemon::key::Key;
 use crate::daemon::live::Identity;
 use crate::daemon::news::subject_of;
-use crate::daemon::{account, places, plan};
+use crate::daemon::{places, plan};
 use crate::proto::messages::event::Subject;
 use crate::reactor::{Interest, Readiness};
 use crate::supervisor::spec::{AppSpec, Environment, OnDaemonLoss, Stdin};
@@ -47,8 +48,8 @@ const ROOMY: usize = 256 * 1024;
 /// What every launch needs.
 #[derive(Debug)]
 pub struct Launcher {
-    args: CArgs,
-    env: CArgs,
+    pub(super) args: CArgs,
+    pub(super) env: CArgs,
     text: String,
     null: OwnedFd,
     /// What the daemon itself was started with, to be handed back to the children.
@@ -58,7 +59,21 @@ pub struct Launcher {
     pub oom_score_adj: Option<i32>,
 }
 
+/// What one child is given besides its definition.
+#[derive(Clone, Copy, Debug)]
+pub struct Given {
+    pub process: ProcId,
+    pub instance: u32,
+    pub port: Option<u16>,
+    pub cookie: u64,
+}
+
 impl Launcher {
+    /// The null device.
+    pub(super) fn null(&self) -> BorrowedFd<'_> {
+        self.null.as_fd()
+    }
+
     /// # Errors
     ///
     /// Those of opening the null device.
@@ -115,42 +130,16 @@ impl Daemon {
         for stream in Stream::BOTH.into_iter().filter(|_| !inherit) {
             self.open_pipe(process, stream).map_err(prepare)?;
         }
-        let files: Vec<Environment> = spec
-            .env_file
-            .iter()
-            .map(|path| {
-                let read = envfile::read(path, "").map_err(|_| at_prepare(errno::INVALID))?;
-                Ok(read.into_iter().collect())
-            })
-            .collect::<Result<_, _>>()?;
-        let account = account::of(spec).map_err(prepare)?;
-        let credentials = account.as_ref().map(|account| &account.credentials);
-
-        let entry = self.entries.get_mut(&process).ok_or_else(|| at_prepare(errno::INVALID))?;
+        let entry = self.entries.get(&process).ok_or_else(|| at_prepare(errno::INVALID))?;
         let lives = |id| self.children.get(id).is_some_and(|child: &Child| child.lives);
         let successor = entry.child.is_some_and(lives);
         // Two children at a time are told apart by their cookies.
         let cookie = if successor { process::random() } else { entry.cookie };
-        let notify_socket = match &self.notify {
-            Some((socket, _))
-                if spec.notify || (spec.wait_ready && spec.notification_fd.is_none()) =>
-            {
-                Some(socket.path())
-            }
-            Some(_) | None => None,
-        };
-        let more = self.pm2.variables(self.supervisor.process(process), spec, entry, self.now.wall);
-        let injected = plan::Injected {
-            process,
-            instance,
-            cookie,
-            port,
-            notify_socket,
-            account: account.as_ref().and_then(|account| account.user.as_ref()),
-            more: &more,
-        };
-        plan::environment(spec, &files, &injected, &mut self.launcher.env, &mut self.launcher.text)
-            .map_err(|_| at_prepare(errno::INVALID))?;
+        let notified = spec.notify || (spec.wait_ready && spec.notification_fd.is_none());
+        let given = Given { process, instance, port, cookie };
+        let (files, account) = self.prepare_environment(spec, &given, notified)?;
+        let credentials = account.as_ref().map(|account| &account.credentials);
+        let entry = self.entries.get_mut(&process).ok_or_else(|| at_prepare(errno::INVALID))?;
         if entry.program.as_deref().is_none_or(|program| !program.exists()) {
             entry.program = find_program(spec, &files);
         }
@@ -286,6 +275,42 @@ impl Daemon {
         );
         self.pid_files_due.insert(process);
         Ok(spawned.pid)
+    }
+
+    /// Fills the launcher's environment with what a child of this instance gets, and says what else
+    /// was read for it: its environment files, and whom it runs as. `notified`: it may speak to the
+    /// notify socket.
+    pub(super) fn prepare_environment(
+        &mut self,
+        spec: &AppSpec,
+        given: &Given,
+        notified: bool,
+    ) -> Result<(Vec<Environment>, Option<Account>), SpawnError> {
+        let files: Vec<Environment> = spec
+            .env_file
+            .iter()
+            .map(|path| {
+                let read = envfile::read(path, "").map_err(|_| at_prepare(errno::INVALID))?;
+                Ok(read.into_iter().collect())
+            })
+            .collect::<Result<_, _>>()?;
+        let account = account::of(spec).map_err(prepare)?;
+        let notify = self.notify.as_ref().filter(|_| notified);
+        let process = self.supervisor.process(given.process);
+        let entry = self.entries.get(&given.process).ok_or_else(|| at_prepare(errno::INVALID))?;
+        let more = self.pm2.variables(process, spec, entry, self.now.wall);
+        let injected = plan::Injected {
+            process: given.process,
+            instance: given.instance,
+            cookie: given.cookie,
+            port: given.port,
+            notify_socket: notify.map(|(socket, _)| socket.path()),
+            account: account.as_ref().and_then(|account| account.user.as_ref()),
+            more: &more,
+        };
+        plan::environment(spec, &files, &injected, &mut self.launcher.env, &mut self.launcher.text)
+            .map_err(|_| at_prepare(errno::INVALID))?;
+        Ok((files, account))
     }
 
     /// Makes the entry fit the spec: a new one, or one whose definition changed.
@@ -494,7 +519,11 @@ fn identity(pid: Pid, pidfd: Option<OwnedFd>) -> Identity {
 
 /// What is executed: the interpreter or the script, looked up in the app's own `PATH`.
 fn find_program(spec: &AppSpec, files: &[Environment]) -> Option<PathBuf> {
-    let word = spec.interpreter.as_deref().unwrap_or(&spec.script);
+    find_word(spec.interpreter.as_deref().unwrap_or(&spec.script), spec, files)
+}
+
+/// A program, looked up in the app's own `PATH`.
+pub(super) fn find_word(word: &str, spec: &AppSpec, files: &[Environment]) -> Option<PathBuf> {
     let path = spec
         .env
         .get("PATH")

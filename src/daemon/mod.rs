@@ -16,12 +16,14 @@ pub mod container;
 mod effects;
 mod entries;
 mod groups;
+mod health;
 mod home;
 mod key;
 mod launch;
 mod live;
 mod log;
 mod log_requests;
+mod names;
 mod news;
 mod notify;
 mod output;
@@ -63,6 +65,7 @@ use children::Children;
 use connection::Connections;
 use entries::Entries;
 use groups::Groups;
+use health::Probes;
 use key::Key;
 use launch::Launcher;
 use live::LiveTable;
@@ -115,6 +118,7 @@ pub struct Daemon {
     logs: Logs,
     busy: Busy,
     sweeps: Sweeps,
+    probes: Probes,
     live: LiveTable,
     saving: Saving,
     news: News,
@@ -218,6 +222,7 @@ impl Daemon {
             self.sweeps.next_deadline(),
             self.saving.next_deadline(),
             self.connections.next_deadline(),
+            self.probes.next_deadline(),
             self.container.as_ref().and_then(container::Running::next_deadline),
             leaving,
             self.trim_at,
@@ -238,7 +243,11 @@ impl Daemon {
             Key::Notification(child) => self.on_notification(child),
             Key::NotifySocket => self.on_notify_socket(),
             Key::Adopted(child) => self.on_adopted_end(child),
-            Key::Waker => self.on_worker(),
+            Key::Probe(child) => self.on_probe(child, ready),
+            Key::Waker => {
+                self.on_worker();
+                self.take_names();
+            }
         }
         Ok(())
     }
@@ -314,6 +323,7 @@ impl Daemon {
                     self.on_exit(child, status);
                     self.settle();
                 }
+                None if self.script_ended(pid, status) => {}
                 None => self.sweeps.orphan_reaped(pid),
             }
         }
@@ -328,6 +338,7 @@ impl Daemon {
     }
 
     fn fire_timers(&mut self) {
+        self.expire_probes();
         let mut effects = Vec::new();
         self.supervisor.handle_timeout(self.now, &mut effects);
         self.effects.extend(effects);

@@ -11,7 +11,9 @@ use crate::logs::{LogEvent, LogLine, StreamId};
 use crate::proto::messages::event::{
     LogMessage, Publication, StatusFacts, Subject, process_event, process_status,
 };
+use crate::proto::messages::health::{Update, health_update};
 use crate::proto::messages::session::Subscriptions;
+use crate::supervisor::Health;
 use crate::supervisor::spec::LogFull;
 use crate::supervisor::vocabulary::{Notice, NoticeKind};
 use crate::sys::fds;
@@ -89,6 +91,21 @@ impl Daemon {
                 self.note_counters(notice.process);
                 self.tell_notice(&notice, &[]);
             }
+            NoticeKind::Health { from, to, failures, probe } => {
+                let update = Update {
+                    from: Some(*from),
+                    to: *to,
+                    failures: *failures,
+                    probe: probe.as_ref(),
+                    snapshot: false,
+                };
+                if self.connections.wants("health_update")
+                    && let Some(process) = self.supervisor.process(notice.process)
+                    && let Some(data) = health_update(&subject, process, &update)
+                {
+                    self.broadcast(Publication::new("health_update", subject, self.now.wall, data));
+                }
+            }
             kind @ (NoticeKind::Started { .. }
             | NoticeKind::Restarted { .. }
             | NoticeKind::Reloaded { .. }
@@ -96,6 +113,7 @@ impl Daemon {
             | NoticeKind::Crashed { .. }
             | NoticeKind::Errored { .. }
             | NoticeKind::NotReady { .. }
+            | NoticeKind::HealthCheckFailed { .. }
             | NoticeKind::Adopted { .. }
             | NoticeKind::ConfigChanged { .. }
             | NoticeKind::Deleted) => {
@@ -130,6 +148,7 @@ impl Daemon {
         self.supervisor.process(process).map_or_else(StatusFacts::default, |found| StatusFacts {
             pid: found.pid().map(crate::base::Pid::raw),
             port: found.port(),
+            health: found.health_status(),
             restarts: found.restarts(),
             unstable_restarts: found.unstable_restarts(),
             last_exit: found.last_exit().map(|exit| exit.status),
@@ -137,19 +156,28 @@ impl Daemon {
         })
     }
 
-    /// A `process_status` of each wanted process as it is now, for a new subscriber.
+    /// A `process_status` and a `health_update` of each wanted process as it is now, for a new
+    /// subscriber.
     pub(super) fn snapshots(&self, subscriptions: &Subscriptions) -> Vec<Publication> {
-        let Some(filter) = subscriptions.filter("process_status") else { return Vec::new() };
-        self.supervisor
-            .processes()
-            .map(|process| (subject_of(process), process))
-            .filter(|(subject, _)| subject.is_wanted(filter))
-            .map(|(subject, process)| {
-                let facts = StatusFacts { snapshot: true, ..self.status_facts(process.id()) };
-                let data = process_status(&subject, None, process.status().name(), facts);
-                Publication::new("process_status", subject, self.now.wall, data)
-            })
-            .collect()
+        let mut snapshots = Vec::new();
+        for event in ["process_status", "health_update"] {
+            let Some(filter) = subscriptions.filter(event) else { continue };
+            for process in self.supervisor.processes() {
+                let subject = subject_of(process);
+                if !subject.is_wanted(filter) {
+                    continue;
+                }
+                let data = if event == "process_status" {
+                    let facts = StatusFacts { snapshot: true, ..self.status_facts(process.id()) };
+                    Some(process_status(&subject, None, process.status().name(), facts))
+                } else {
+                    health_snapshot(&subject, process)
+                };
+                let at = self.now.wall;
+                snapshots.extend(data.map(|data| Publication::new(event, subject, at, data)));
+            }
+        }
+        snapshots
     }
 
     /// The last lines a process wrote to stderr, what is still in the pipe included.
@@ -257,6 +285,19 @@ impl Daemon {
             }
         }
     }
+}
+
+/// How a process is, for those who want to hear of changes.
+fn health_snapshot(subject: &Subject, process: &crate::supervisor::Process) -> Option<String> {
+    let health = process.health();
+    let update = Update {
+        from: None,
+        to: process.health_status()?,
+        failures: health.map_or(0, Health::failures),
+        probe: health.and_then(Health::last).map(|(_, probe)| probe),
+        snapshot: true,
+    };
+    health_update(subject, process, &update)
 }
 
 /// A process as events name it.

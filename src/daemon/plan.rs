@@ -161,6 +161,16 @@ pub fn arguments(spec: &AppSpec, program: &Path, args: &mut CArgs) -> Result<(),
     Ok(())
 }
 
+/// Fills `args` with words as they are.
+///
+/// # Errors
+///
+/// A word with a NUL byte.
+pub fn words(words: &[String], args: &mut CArgs) -> Result<(), NulError> {
+    args.clear();
+    words.iter().try_for_each(|word| args.push(word.as_bytes()))
+}
+
 /// Limits of the child; `nofile`: what the daemon was started with, before it raised its own.
 #[must_use]
 pub fn rlimits(spec: &AppSpec, nofile: Option<u64>) -> Vec<(Resource, u64)> {

@@ -6,6 +6,7 @@
 
 pub mod buffer;
 pub mod control;
+pub mod fetch;
 pub mod messages;
 pub mod pm2;
 pub mod protocol;

@@ -121,7 +121,8 @@ impl Supervisor {
         };
         self.dependencies.register(id, other, need);
         let Some(on) = self.table.get(other) else { return };
-        let is_late = need == Need::Ready && on.is_online();
+        let is_late =
+            (need == Need::Ready && on.is_online()) || (need == Need::Healthy && on.is_unhealthy());
         if is_late || (!pull_in && on.is_at_rest()) {
             let failure = Failure::Dependency(on.name().as_ref().to_owned());
             self.fail_starts(id, &failure, turn);
@@ -174,10 +175,12 @@ fn has_failed(process: &Process, need: Need, change: &Change) -> bool {
     match change {
         Change::Died { .. } | Change::NotSpawned(_) | Change::Unstoppable { .. } => true,
         Change::Online => need == Need::Ready,
+        Change::Unhealthy => need == Need::Healthy,
         Change::Nothing
         | Change::Stopping
         | Change::Spawned
         | Change::Ready
+        | Change::Healthy
         | Change::Settled
         | Change::Ended { .. }
         | Change::Rested => process.is_at_rest(),

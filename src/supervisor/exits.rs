@@ -25,6 +25,8 @@ pub enum ExitReason {
     Finished,
     /// It was told to stop.
     Stop,
+    /// It was ended because it was unhealthy.
+    Unhealthy,
     /// It was told to make room for its next life.
     Restart,
     /// It was replaced, or was the successor that failed to replace another.

@@ -38,6 +38,8 @@ pub(super) fn judge(
             | Change::Spawned
             | Change::Online
             | Change::Ready
+            | Change::Healthy
+            | Change::Unhealthy
             | Change::Settled
             | Change::Died { .. }
             | Change::NotSpawned(_)
@@ -52,13 +54,20 @@ pub(super) fn judge(
             | Change::Spawned
             | Change::Online
             | Change::Ready
+            | Change::Healthy
+            | Change::Unhealthy
             | Change::Settled
             | Change::Died { .. }
             | Change::NotSpawned(_)
             | Change::Ended { .. }
             | Change::Rested => Judgement::Wait,
         },
+        Job::Wait(Until::Healthy) if process.spec().health().is_none() => {
+            let reason = format!("{} has no health check", process.name());
+            Judgement::Failed(Failure::Invalid(reason))
+        }
         Job::Wait(until) => done_if(match until {
+            Until::Healthy => process.is_healthy(),
             Until::Online => process.is_online(),
             Until::Ready => process.is_online() && process.is_ready(),
             Until::Stopped | Until::Done => process.is_at_rest() && !has_side,
@@ -115,7 +124,7 @@ fn judge_start(
             Patience::Stable => settle(process),
         },
         Change::Settled => Judgement::Done,
-        Change::Ready => Judgement::Wait,
+        Change::Ready | Change::Healthy | Change::Unhealthy => Judgement::Wait,
         Change::Stopping | Change::Ended { .. } | Change::Rested => match process.goal() {
             Goal::Up => Judgement::Wait,
             Goal::Down => Judgement::Failed(Failure::Superseded),

@@ -77,6 +77,7 @@ impl Process {
             Birth::First => {}
             Birth::Again(_) => self.restarts = self.restarts.saturating_add(1),
         }
+        self.watch(cx);
         if !self.spec.wait_ready {
             return self.online(life, birth, true, since, cx);
         }
@@ -187,6 +188,7 @@ impl Process {
                 ExitReason::Crash
             }
         };
+        self.unwatch(cx);
         self.exits.record(Exit { at: cx.now.wall, status, uptime, reason });
         Change::Died { status, uptime, verdict, unstable, failing_since }
     }
@@ -240,6 +242,7 @@ impl Process {
         self.state = State::Stopping(ending);
         self.arm(Timer::Kill, kill_timeout.unwrap_or(self.spec.kill_timeout), cx);
         self.tell(cx);
+        self.unwatch(cx);
         Change::Stopping
     }
 
@@ -378,14 +381,24 @@ impl Process {
         if let Some((status, uptime)) = exit {
             let reason = match (self.seat, ending.reason) {
                 (Seat::Side(_), _) | (Seat::Front(_), RestartReason::Reload) => ExitReason::Reload,
+                (Seat::Front(_), RestartReason::Health) if again => ExitReason::Unhealthy,
                 (Seat::Front(_), RestartReason::Crash | RestartReason::Command) if again => {
                     ExitReason::Restart
                 }
-                (Seat::Front(_), RestartReason::Crash | RestartReason::Command) => ExitReason::Stop,
+                (
+                    Seat::Front(_),
+                    RestartReason::Crash | RestartReason::Command | RestartReason::Health,
+                ) => ExitReason::Stop,
             };
             self.exits.record(Exit { at: cx.now.wall, status, uptime, reason });
         }
-        if again {
+        if let (true, RestartReason::Health, Some((status, uptime))) = (again, ending.reason, exit)
+        {
+            self.release(ending, cx);
+            if let Some(change) = self.unhealthy_ended(status, uptime, cx) {
+                return change;
+            }
+        } else if again {
             self.begin(Birth::Again(ending.reason), cx);
             self.release(ending, cx);
         } else {
@@ -397,6 +410,36 @@ impl Process {
             self.publish(NoticeKind::Stopped { status, uptime, commanded: true }, cx);
         }
         Change::Ended { status: exit.map(|(status, _)| status), killed: ending.killed }
+    }
+
+    /// What was ended because it was unhealthy gets another life, as after a crash, or none.
+    fn unhealthy_ended(
+        &mut self,
+        status: ExitStatus,
+        uptime: Duration,
+        cx: &mut Context<'_>,
+    ) -> Option<Change> {
+        let now = cx.now.mono;
+        let failing_since = *self.history.failing_since.get_or_insert(now);
+        let age = now.since(*self.history.begun.get_or_insert(now));
+        let verdict = RestartPolicy(&self.spec).judge_run(&mut self.history, uptime, age);
+        let birth = Birth::Again(RestartReason::Health);
+        match verdict {
+            Verdict::Restart { after } if after.is_zero() => {
+                // As after a crash, dependencies are not looked at.
+                self.bear(birth, cx);
+                None
+            }
+            Verdict::Restart { after } => {
+                self.back_off(after, birth, cx);
+                None
+            }
+            Verdict::Finish | Verdict::GiveUp => {
+                self.fail(ErroredReason::MaxRestarts { last: Some(status) }, cx);
+                let unstable = self.history.unstable;
+                Some(Change::Died { status, uptime, verdict, unstable, failing_since })
+            }
+        }
     }
 
     pub(super) fn release(&self, ending: Ending, cx: &mut Context<'_>) {

@@ -11,7 +11,8 @@
 //! | `life`, `view`  | how its transitions are made; what it tells about itself           |
 //! | `restart`       | whether and when it gets another life                              |
 //! | `exits`         | how its last children ended                                        |
-//! | `served`        | its port and its health                                            |
+//! | `served`        | its port                                                           |
+//! | `health`        | whether it is healthy                                              |
 //! | `reload`        | its second child, while it is being reloaded                       |
 //! | `table`         | all processes, by id and by app                                    |
 //! | `children`      | which child sits where                                             |
@@ -34,12 +35,13 @@ use crate::supervisor::process::{Change, Context, Event, Seat};
 use crate::supervisor::table::Table;
 use crate::supervisor::tasks::{OperationId, Operations, TaskId};
 use crate::supervisor::timers::{Due, Timers};
-use crate::supervisor::vocabulary::{Effect, Input, NoticeKind, Target};
+use crate::supervisor::vocabulary::{Effect, Input, NoticeKind, Probe, Target};
 
 mod children;
 mod create;
 mod dependencies;
 mod exits;
+mod health;
 mod judge;
 mod life;
 mod operations;
@@ -63,6 +65,7 @@ mod simulation;
 mod tests;
 
 pub use exits::{Exit, ExitReason};
+pub use health::Health;
 pub use process::{Goal, Process};
 pub use snapshot::{Adopted, Snapshot};
 
@@ -135,6 +138,7 @@ impl Supervisor {
             Input::SpawnFailed { child, error } => {
                 self.news(child, Event::SpawnFailed(error), turn);
             }
+            Input::Probed { child, probe } => self.probed(child, probe, turn),
             Input::Ready { child } => self.news(child, Event::Ready, turn),
             Input::Exited { child, status } => self.news(child, Event::Exited(status), turn),
             Input::Swept { child, left } => self.news(child, Event::Swept(left), turn),
@@ -202,6 +206,15 @@ impl Supervisor {
         if process.give(port) && seat == Seat::Front(process.id) {
             self.unsaved = Unsaved::Now;
         }
+    }
+
+    fn probed(&mut self, child: ChildId, probe: Probe, turn: &mut Turn<'_>) {
+        let Some(seat) = self.children.find(child) else { return };
+        let found = probe.found;
+        if let Some(process) = self.table.seated_mut(seat) {
+            process.note_probe(turn.now.wall, probe);
+        }
+        self.step(seat, Event::Probed(found), turn);
     }
 
     fn news(&mut self, child: ChildId, event: Event, turn: &mut Turn<'_>) {

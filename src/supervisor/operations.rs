@@ -314,7 +314,7 @@ impl Supervisor {
                 | Job::Reload { .. }
                 | Job::Signal(_)
                 | Job::Reset
-                | Job::Wait(Until::Online | Until::Ready)
+                | Job::Wait(Until::Online | Until::Ready | Until::Healthy)
                 | Job::Nothing { .. }
                 | Job::Refuse(_) => false,
             };
@@ -331,7 +331,7 @@ impl Supervisor {
                 Phase::Begun | Phase::Beside => false,
             };
             let hopeless = match task.job {
-                Job::Wait(Until::Online | Until::Ready) => true,
+                Job::Wait(Until::Online | Until::Ready | Until::Healthy) => true,
                 Job::Wait(Until::Stopped | Until::Done) => false,
                 Job::Start
                 | Job::Restart { .. }

@@ -22,7 +22,7 @@ pub(super) fn outcome(table: &Table, task: &Task, failure: Option<Failure>, now:
         | Job::Halt
         | Job::Signal(_)
         | Job::Reset
-        | Job::Wait(Until::Online | Until::Ready)
+        | Job::Wait(Until::Online | Until::Ready | Until::Healthy)
         | Job::Nothing { .. }
         | Job::Refuse(_) => task.exit,
     };

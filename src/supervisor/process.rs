@@ -8,8 +8,8 @@
 //! | Stopped  | none        | being asked                                  |              |
 //! | Waiting  | none        | the apps it depends on                       |              |
 //! | Spawning | asked for   | `Spawned` or `SpawnFailed`                   |              |
-//! | Starting | yes         | readiness (only with `wait_ready`)           | Ready        |
-//! | Online   | yes         | its end                                      | Settle       |
+//! | Starting | yes         | readiness (only with `wait_ready`)           | Ready, Probe |
+//! | Online   | yes         | its end                                      | Settle, Probe|
 //! | Stopping | yes, ending | its end, then that of its tree               | Kill, Linger |
 //! | Backoff  | none        | the pause to pass                            | Restart      |
 //! | Errored  | none        | being asked                                  |              |
@@ -41,7 +41,9 @@ use crate::supervisor::restart::{History, Verdict};
 use crate::supervisor::served::Served;
 use crate::supervisor::spec::AppSpec;
 use crate::supervisor::timers::{Timer, Timers};
-use crate::supervisor::vocabulary::{Effect, ErroredReason, NoticeKind, RestartReason, Status};
+use crate::supervisor::vocabulary::{
+    Effect, ErroredReason, Finding, NoticeKind, RestartReason, Status,
+};
 
 /// Where the user wants a process.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -202,6 +204,7 @@ pub(super) enum Event {
     Spawned(Pid),
     SpawnFailed(SpawnError),
     Ready,
+    Probed(Finding),
     Exited(ExitStatus),
     Swept(usize),
     Timer(Timer),
@@ -218,6 +221,10 @@ pub(super) enum Change {
     Online,
     /// It is ready after all.
     Ready,
+    /// It was not, or nobody knew.
+    Healthy,
+    /// It has failed too many checks; it may be restarted for that.
+    Unhealthy,
     Settled,
     /// It ended by itself.
     Died {
@@ -316,6 +323,13 @@ impl Process {
                 Change::Ready
             }
             (S::Online { .. }, E::Timer(Timer::Settle)) => Change::Settled,
+            (S::Starting { life, .. } | S::Online { life, .. }, E::Timer(Timer::Probe)) => {
+                self.probe(life, cx);
+                Change::Nothing
+            }
+            (S::Starting { life, .. } | S::Online { life, .. }, E::Probed(found)) => {
+                self.probed(life, found, cx)
+            }
             (S::Starting { life, .. } | S::Online { life, .. }, E::Exited(status)) => {
                 self.died(life, status, cx)
             }
@@ -404,10 +418,16 @@ impl Process {
                 | E::Spawned(_)
                 | E::SpawnFailed(_)
                 | E::Ready
+                | E::Probed(_)
                 | E::Exited(_)
                 | E::Swept(_)
                 | E::Timer(
-                    Timer::Kill | Timer::Linger | Timer::Ready | Timer::Restart | Timer::Settle,
+                    Timer::Kill
+                    | Timer::Linger
+                    | Timer::Ready
+                    | Timer::Restart
+                    | Timer::Probe
+                    | Timer::Settle,
                 ),
             )
             | (
@@ -415,10 +435,16 @@ impl Process {
                 E::Spawned(_)
                 | E::SpawnFailed(_)
                 | E::Ready
+                | E::Probed(_)
                 | E::Exited(_)
                 | E::Swept(_)
                 | E::Timer(
-                    Timer::Kill | Timer::Linger | Timer::Ready | Timer::Restart | Timer::Settle,
+                    Timer::Kill
+                    | Timer::Linger
+                    | Timer::Ready
+                    | Timer::Restart
+                    | Timer::Probe
+                    | Timer::Settle,
                 ),
             )
             | (
@@ -427,18 +453,25 @@ impl Process {
                 | E::Spawned(_)
                 | E::SpawnFailed(_)
                 | E::Ready
+                | E::Probed(_)
                 | E::Exited(_)
                 | E::Swept(_)
-                | E::Timer(Timer::Kill | Timer::Linger | Timer::Ready | Timer::Settle),
+                | E::Timer(Timer::Kill | Timer::Linger | Timer::Ready | Timer::Probe | Timer::Settle),
             )
             | (
                 S::Spawning { .. },
                 E::Proceed
                 | E::Ready
+                | E::Probed(_)
                 | E::Exited(_)
                 | E::Swept(_)
                 | E::Timer(
-                    Timer::Kill | Timer::Linger | Timer::Ready | Timer::Restart | Timer::Settle,
+                    Timer::Kill
+                    | Timer::Linger
+                    | Timer::Ready
+                    | Timer::Restart
+                    | Timer::Probe
+                    | Timer::Settle,
                 ),
             )
             | (
@@ -460,14 +493,23 @@ impl Process {
             )
             | (
                 S::Stopping(_),
-                E::Proceed | E::Ready | E::Timer(Timer::Ready | Timer::Restart | Timer::Settle),
+                E::Proceed
+                | E::Ready
+                | E::Probed(_)
+                | E::Timer(Timer::Ready | Timer::Restart | Timer::Probe | Timer::Settle),
             )
             | (
                 S::Errored { undead: Some(_), .. },
                 E::Proceed
                 | E::Ready
+                | E::Probed(_)
                 | E::Timer(
-                    Timer::Kill | Timer::Linger | Timer::Ready | Timer::Restart | Timer::Settle,
+                    Timer::Kill
+                    | Timer::Linger
+                    | Timer::Ready
+                    | Timer::Restart
+                    | Timer::Probe
+                    | Timer::Settle,
                 ),
             ) => Change::Nothing,
         }

@@ -20,7 +20,7 @@ use crate::supervisor::table::{Fate, Side};
 use crate::supervisor::tasks::{Phase, TaskId};
 use crate::supervisor::timers::{Due, Timer};
 use crate::supervisor::vocabulary::{Effect, Failure, Instead, NoticeKind, RestartReason};
-use crate::supervisor::{Supervisor, Todo, Turn, Unsaved};
+use crate::supervisor::{Health, Supervisor, Todo, Turn, Unsaved};
 
 impl Supervisor {
     /// Begins the reload of a process, to `spec` if there is one.
@@ -110,7 +110,10 @@ impl Supervisor {
                 }
                 self.end_side(id, None, turn);
             }
-            (Seat::Side(_), Timer::Kill | Timer::Linger | Timer::Restart | Timer::Settle)
+            (
+                Seat::Side(_),
+                Timer::Kill | Timer::Linger | Timer::Restart | Timer::Probe | Timer::Settle,
+            )
             | (Seat::Front(_), _) => self.step(seat, Event::Timer(timer), turn),
         }
     }
@@ -136,6 +139,8 @@ impl Supervisor {
             | Change::Stopping
             | Change::Spawned
             | Change::Ready
+            | Change::Healthy
+            | Change::Unhealthy
             | Change::Settled
             | Change::Ended { .. }
             | Change::Rested => {}
@@ -157,8 +162,14 @@ impl Supervisor {
     /// The successor is ready: it takes the place, and the other is stopped.
     fn hand_over(&mut self, id: ProcId, turn: &mut Turn<'_>) {
         let front = Seat::Front(id);
-        for timer in [Timer::Ready, Timer::Settle, Timer::Restart] {
+        for timer in [Timer::Ready, Timer::Settle, Timer::Restart, Timer::Probe] {
             self.timers.cancel(Due::Process(front, timer));
+        }
+        // The next look at the successor is one at the process from now on.
+        let probe = Due::Process(Seat::Side(id), Timer::Probe);
+        if let Some(at) = self.timers.at(probe) {
+            self.timers.cancel(probe);
+            self.timers.arm(Due::Process(front, Timer::Probe), at);
         }
         if let Some(spec) = self.table.side(id).map(|side| Rc::clone(&side.process.spec)) {
             self.table.rename(id, &spec);
@@ -173,6 +184,7 @@ impl Supervisor {
             process.goal = Goal::Up;
             self.unsaved = Unsaved::Now;
         }
+        let health = process.health().map(Health::status).unwrap_or_default();
         let changed = replace(process, side);
         for (child, seat) in [(process.child(), front), (side.process.child(), Seat::Side(id))] {
             if let Some(child) = child {
@@ -181,6 +193,7 @@ impl Supervisor {
         }
         self.with(front, turn, |process, cx| {
             process.tell(cx);
+            process.tell_health(health, process.last_probe(), cx);
             if !changed.is_empty() {
                 process.publish(NoticeKind::ConfigChanged { fields: changed.clone() }, cx);
             }

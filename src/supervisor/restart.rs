@@ -63,12 +63,17 @@ impl RestartPolicy<'_> {
         age: Duration,
         status: ExitStatus,
     ) -> Verdict {
-        if uptime >= FORGET_AFTER {
-            history.pause = Duration::ZERO;
-        }
         if self.is_final(status) {
             *history = History::default();
             return Verdict::Finish;
+        }
+        self.judge_run(history, uptime, age)
+    }
+
+    /// The same for a run that was ended because it was unhealthy.
+    pub fn judge_run(self, history: &mut History, uptime: Duration, age: Duration) -> Verdict {
+        if uptime >= FORGET_AFTER {
+            history.pause = Duration::ZERO;
         }
         let window = self.0.unstable_window.then(|| self.0.min_uptime * self.0.max_restarts);
         let unstable = uptime < self.0.min_uptime;

@@ -1,7 +1,8 @@
-//! What a process serves: its port.
+//! What a process serves: its port, and its health (in `health.rs`).
 //!
 //! Rare, so it is kept outside the process.
 
+use crate::supervisor::health::Health;
 use crate::supervisor::process::Process;
 use crate::supervisor::spec::Ports;
 use crate::supervisor::vocabulary::PortWish;
@@ -13,6 +14,7 @@ pub(super) struct Served {
     port: Option<u16>,
     /// Asked for in place of the app's own.
     instead: Option<Ports>,
+    pub(super) health: Option<Health>,
 }
 
 impl Process {

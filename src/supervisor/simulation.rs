@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{ChildId, ExitStatus, ProcId, Signal};
-use crate::supervisor::spec::{AppSpec, Condition, Dependency, Ports, Restart, Serving};
+use crate::supervisor::spec::{
+    AppSpec, Check, Condition, Dependency, HealthCheck, OnFail, Ports, Restart, Serving,
+};
 use crate::supervisor::tests::spec;
 use crate::supervisor::vocabulary::{
     Action, EnvChange, Existing, Input, Options, Patience, Redefinition, Request, Scale, Target,
@@ -115,9 +117,10 @@ fn step(random: &mut Random, world: &mut World, apps: &[Rc<AppSpec>]) {
         }
         58..62 => {
             let child = ChildId(u64::from(random.below(300)));
-            world.hand_in_if_unknown(match random.below(4) {
+            world.hand_in_if_unknown(match random.below(5) {
                 0 => Input::Ready { child },
                 1 => Input::Exited { child, status: ExitStatus::Unknown },
+                3 => Input::Probed { child, probe: world::FAILED },
                 2 => Input::SpawnFailed { child, error: world::NO_PROGRAM },
                 _ => Input::Swept { child, left: 1 },
             });
@@ -201,8 +204,13 @@ fn command(random: &mut Random, world: &mut World) {
             _ => Scale::Down(1),
         }),
         _ => {
-            let until = [Until::Online, Until::Ready, Until::Stopped, Until::Done];
-            let until = until[random.below(4) as usize];
+            let until = random.pick([
+                Until::Online,
+                Until::Ready,
+                Until::Healthy,
+                Until::Stopped,
+                Until::Done,
+            ]);
             let timeout = random.one_in(2).then(|| Duration::from_millis(700));
             return world.ask(Request::Wait { targets, until, timeout });
         }
@@ -245,6 +253,18 @@ fn some_status(random: &mut Random) -> ExitStatus {
     }
 }
 
+fn health(random: &mut Random) -> HealthCheck {
+    let time = |random: &mut Random, of| Duration::from_millis(random.pick::<u64, 3>(of));
+    HealthCheck {
+        check: Check::Tcp { host: "h".to_owned(), port: random.pick([None, Some(1)]) },
+        interval: time(random, [1000, 8000, 30_000]),
+        timeout: Duration::from_secs(5),
+        retries: random.below(3) + 1,
+        start_period: time(random, [0, 0, 10_000]),
+        on_fail: random.pick([OnFail::Restart, OnFail::Restart, OnFail::None]),
+    }
+}
+
 /// Few, so that they are not enough.
 fn ports(random: &mut Random) -> Ports {
     let first = 10 + u16::try_from(random.below(3)).unwrap();
@@ -276,13 +296,19 @@ fn apps(random: &mut Random) -> Vec<Rc<AppSpec>> {
         if random.one_in(8) {
             app.restart = Restart::Once;
         }
-        if random.one_in(3) {
-            app.serving = Some(Box::new(Serving { port: Some(ports(random)), health: None }));
+        let port = random.one_in(3).then(|| ports(random));
+        let health = random.one_in(3).then(|| health(random));
+        if port.is_some() || health.is_some() {
+            app.serving = Some(Box::new(Serving { port, health }));
         }
         for &other in names[..index].iter().filter(|_| dependent) {
             if random.one_in(2) {
-                let condition =
-                    random.pick([Condition::Started, Condition::Ready, Condition::Done]);
+                let condition = random.pick([
+                    Condition::Started,
+                    Condition::Ready,
+                    Condition::Healthy,
+                    Condition::Done,
+                ]);
                 app.depends_on.push(Dependency { name: other.to_owned(), condition });
             }
         }

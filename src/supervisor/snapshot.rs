@@ -225,6 +225,7 @@ impl Supervisor {
         if lives {
             self.with(front, turn, |process, cx| {
                 process.tell(cx);
+                process.watch(cx);
                 if let Some(pid) = process.pid() {
                     process.publish(NoticeKind::Adopted { pid }, cx);
                 }

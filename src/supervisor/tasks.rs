@@ -164,6 +164,8 @@ impl Task {
             | Change::Spawned
             | Change::Online
             | Change::Ready
+            | Change::Healthy
+            | Change::Unhealthy
             | Change::Settled
             | Change::NotSpawned(_)
             | Change::Rested

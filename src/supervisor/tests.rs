@@ -19,6 +19,7 @@ use crate::supervisor::{Process, Supervisor};
 mod commands;
 mod creating;
 mod depending;
+mod health;
 mod living;
 mod reloading;
 mod saving;
@@ -65,6 +66,10 @@ struct World {
     undead: BTreeSet<String>,
     /// Members of the tree of an app that outlive its main process until they are killed.
     leftovers: BTreeMap<String, usize>,
+    /// Whether children get the ports they are to have.
+    ports: bool,
+    /// Children with a health check under way.
+    asked: BTreeSet<ChildId>,
     replies: BTreeMap<ReplyTo, Reply>,
     requests: u64,
 }
@@ -80,6 +85,8 @@ impl World {
             deaf: BTreeSet::new(),
             undead: BTreeSet::new(),
             leftovers: BTreeMap::new(),
+            ports: false,
+            asked: BTreeSet::new(),
             replies: BTreeMap::new(),
             requests: 0,
         }
@@ -133,13 +140,17 @@ impl World {
         for effect in effects {
             self.done.push(effect.clone());
             match effect {
-                Effect::Spawn { child, spec, .. } => match self.spawns.get(&*spec.name) {
-                    Some(&error) => outcomes.push(Input::SpawnFailed { child, error }),
-                    None => {
-                        self.alive.insert(child);
-                        outcomes.push(Input::Spawned { child, pid: pid(child), port: None });
+                Effect::Spawn { child, spec, instance, port, .. } => {
+                    match self.spawns.get(&*spec.name) {
+                        Some(&error) => outcomes.push(Input::SpawnFailed { child, error }),
+                        None => {
+                            self.alive.insert(child);
+                            let port = port.filter(|_| self.ports);
+                            let port = port.and_then(|wish| wish.ports.fixed(instance));
+                            outcomes.push(Input::Spawned { child, pid: pid(child), port });
+                        }
                     }
-                },
+                }
                 Effect::Signal { child, signal, .. } => {
                     assert!(self.alive.contains(&child), "{child:?} was reaped");
                     if signal == Signal::INT && !self.deaf.contains(&self.name_of(child)) {
@@ -155,10 +166,14 @@ impl World {
                 Effect::Reply { to, reply } => {
                     assert!(self.replies.insert(to, reply).is_none(), "{to:?} answered twice");
                 }
-                Effect::Release { .. }
-                | Effect::Forget { .. }
-                | Effect::Publish(_)
-                | Effect::Save => {}
+                Effect::Probe { child, .. } => {
+                    assert!(self.alive.contains(&child), "{child:?} was reaped");
+                    assert!(self.asked.insert(child), "{child:?} is looked at twice");
+                }
+                Effect::Release { child } => {
+                    self.asked.remove(&child);
+                }
+                Effect::Forget { .. } | Effect::Publish(_) | Effect::Save => {}
             }
         }
         for outcome in outcomes {
@@ -303,6 +318,7 @@ fn word(effect: &Effect) -> &'static str {
         Effect::Signal { .. } => "signal",
         Effect::Sweep { .. } => "sweep",
         Effect::Kill { .. } => "kill",
+        Effect::Probe { .. } => "probe",
         Effect::Release { .. } => "release",
         Effect::Forget { .. } => "forget",
         Effect::Reply { .. } => "reply",
@@ -316,6 +332,8 @@ fn word(effect: &Effect) -> &'static str {
             NoticeKind::Crashed { .. } => "crashed!",
             NoticeKind::Errored { .. } => "errored!",
             NoticeKind::NotReady { .. } => "not ready!",
+            NoticeKind::Health { to, .. } => to.name(),
+            NoticeKind::HealthCheckFailed { .. } => "check failed!",
             NoticeKind::Adopted { .. } => "adopted!",
             NoticeKind::ConfigChanged { .. } => "config changed!",
             NoticeKind::Deleted => "deleted!",

@@ -20,6 +20,8 @@ pub(super) enum Timer {
     Ready,
     /// The pause between two lives is over.
     Restart,
+    /// It is time to see whether the child is healthy.
+    Probe,
     /// The child has been up long enough for those who wait for it to be stable.
     Settle,
 }

@@ -215,7 +215,11 @@ impl Process {
             (State::Stopped { done }, _) => done,
             (State::Starting { .. }, Condition::Started) => true,
             (State::Online { .. }, Condition::Started) => true,
-            (State::Online { ready, .. }, Condition::Ready | Condition::Healthy) => ready,
+            (State::Online { ready, .. }, Condition::Ready) => ready,
+            (State::Online { ready, .. }, Condition::Healthy) => match self.spec.health() {
+                Some(_) => self.is_healthy(),
+                None => ready,
+            },
             (State::Starting { .. }, Condition::Ready | Condition::Healthy | Condition::Done)
             | (State::Online { .. }, Condition::Done)
             | (

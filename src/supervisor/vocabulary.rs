@@ -130,6 +130,8 @@ pub enum Until {
     Online,
     /// Online and, where readiness is configured, reported ready.
     Ready,
+    /// Online, and its health check passes. Fails where there is none.
+    Healthy,
     /// Stopped or errored: no child, and none is coming.
     Stopped,
     /// As `Stopped`; the outcome carries how the last child ended.
@@ -206,6 +208,11 @@ pub enum Input {
     Ready {
         child: ChildId,
     },
+    /// Answers [`Effect::Probe`].
+    Probed {
+        child: ChildId,
+        probe: Probe,
+    },
     /// The main process ended and was reaped.
     Exited {
         child: ChildId,
@@ -250,6 +257,11 @@ pub enum Effect {
         child: ChildId,
         tree: bool,
     },
+    /// See whether the child is healthy. Answered by `Probed`, unless the child is released before.
+    Probe {
+        child: ChildId,
+        spec: Rc<AppSpec>,
+    },
     /// Nothing more will be asked about this child: its tree is gone or may stay. What it wrote
     /// is still in its pipes.
     Release {
@@ -267,6 +279,48 @@ pub enum Effect {
     /// The table changed in a way that must survive a crash. Comes before the `Reply` to the
     /// request that changed it.
     Save,
+}
+
+/// What a health check came to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Probe {
+    pub found: Finding,
+    pub took: Duration,
+    /// The HTTP status, or the exit code.
+    pub code: Option<u16>,
+    /// Why it failed, or could not be made: `connection refused`, `status 503`.
+    pub error: Option<Rc<str>>,
+}
+
+/// What a health check says about a process.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Finding {
+    Passed,
+    Failed,
+    /// The check could not be made.
+    Nothing,
+}
+
+/// Whether a process that has a health check is healthy.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum HealthStatus {
+    /// It has no child, or that has neither passed nor failed often enough.
+    #[default]
+    Unknown,
+    Healthy,
+    Unhealthy,
+}
+
+impl HealthStatus {
+    /// The word of the WebSocket API (`websocket-api.md` A5).
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
 }
 
 /// Which port a child is to have, by [`Ports::choose`].
@@ -470,6 +524,20 @@ pub enum NoticeKind {
     NotReady {
         after: Duration,
     },
+    /// Its health is another; `probe`: the check that showed it, if one did.
+    Health {
+        from: HealthStatus,
+        to: HealthStatus,
+        failures: u32,
+        probe: Option<Probe>,
+    },
+    /// One that counts; `kind`: `http`, `tcp` or `script`.
+    HealthCheckFailed {
+        kind: &'static str,
+        failures: u32,
+        retries: u32,
+        probe: Probe,
+    },
     Adopted {
         pid: Pid,
     },
@@ -485,6 +553,8 @@ pub enum RestartReason {
     Crash,
     Command,
     Reload,
+    /// It was unhealthy.
+    Health,
 }
 
 /// Why a process is `errored`.

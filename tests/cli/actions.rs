@@ -192,7 +192,8 @@ fn online_without_readiness_is_seven() {
         Some("command") => reply(
             "command_result",
             json!({"results": [{"id": 0, "name": "web", "instance": 0, "ok": true, "changed": true,
-                "status": "online", "ready": false, "pid": 7, "took": 3000, "error": null}],
+                "status": "online", "ready": false, "pid": 7, "took": 3000, "error": null,
+                "unready": "is running but not ready after 3 s"}],
                 "warnings": ["web is running but not ready after 3 s"]}),
         ),
         _ => usual(request),

@@ -8,6 +8,7 @@ mod control;
 mod errors;
 mod groups;
 mod harness;
+mod health;
 mod hostile_clients;
 mod life;
 mod logs;

@@ -98,7 +98,7 @@ fn ended_well(result: &Value) -> bool {
 
 fn state(until: &str, result: &Value) -> String {
     match until {
-        "done" => "done".to_owned(),
+        "done" | "healthy" => until.to_owned(),
         _ => Entry(result).status().to_owned(),
     }
 }

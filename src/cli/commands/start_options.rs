@@ -9,7 +9,7 @@ use crate::cli::args::Parsed;
 use crate::cli::error::Failure;
 use crate::cli::grammar::Kind;
 use crate::config::json::object;
-use crate::config::{environment, names, words};
+use crate::config::{environment, names, units, words};
 
 /// Options whose value is a field of the same name (with `_`), and its form.
 const FIELDS: [&str; 22] = [
@@ -40,6 +40,19 @@ const FIELDS: [&str; 22] = [
 /// Options whose value is a field of another name.
 const RENAMED: [(&str, &str); 3] =
     [("output", "out_file"), ("log", "log_file"), ("node-args", "node_args")];
+
+/// Options whose value is a member of `health`.
+const HEALTH: [(&str, &str); 9] = [
+    ("health-http", "http"),
+    ("health-tcp", "tcp"),
+    ("health-cmd", "cmd"),
+    ("health-interval", "interval"),
+    ("health-timeout", "timeout"),
+    ("health-retries", "retries"),
+    ("health-start-period", "start_period"),
+    ("health-check-interval", "interval"),
+    ("health-check-timeout", "timeout"),
+];
 
 /// Flags that set a field when they are on, and flags that are on unless they are said to be off.
 const FLAGS: [(&str, &str); 7] = [
@@ -106,6 +119,10 @@ pub fn fields(
         if let Some(on) = parsed.flag_given(long) {
             set(field, json!(on));
         }
+    }
+    let health = health(parsed);
+    if !health.is_empty() {
+        set("health", Value::Object(health));
     }
     if parsed.flag("once") {
         if parsed.text("restart").is_some() {
@@ -201,6 +218,20 @@ fn value(parsed: &Parsed, long: &str) -> Option<Value> {
             json!(text)
         }
     })
+}
+
+/// The members of `health`; times in them are written with their unit.
+fn health(parsed: &Parsed) -> Map<String, Value> {
+    let member = |(long, member): (&str, &'static str)| {
+        let is_time = parsed.command.long(long)?.kind == Kind::Duration;
+        let value = if is_time {
+            json!(units::exact_duration(parsed.duration(long)?))
+        } else {
+            value(parsed, long)?
+        };
+        Some((member, value))
+    };
+    object(HEALTH.into_iter().filter_map(member))
 }
 
 /// Whether what follows `-p` is a port (PMDaemon), right or wrong, and no file (PM2).
@@ -300,6 +331,13 @@ mod tests {
             "3000-3003",
             "-p",
             "/run/web.pid",
+            "--health-http",
+            "http://localhost/",
+            "--health-interval",
+            "1500",
+            "--health-check-timeout",
+            "5",
+            "--health-retries=2",
             "--",
             "--port",
             "1",
@@ -313,6 +351,8 @@ mod tests {
                 "error_file": "/tmp/err.log", "autorestart": false, "stop_exit_codes": [0, 64],
                 "depends_on": {"db": "ready", "job": "done"}, "uid": "www", "gid": "staff",
                 "port": "3000-3003", "pid_file": "/run/web.pid",
+                "health": {"http": "http://localhost/", "interval": "1s500ms", "timeout": "5",
+                    "retries": 2},
             })
         );
     }

@@ -99,7 +99,7 @@ const LATER: [&str; 34] = [
     "autoinstall",
 ];
 
-const LATER_OPTIONS: [&str; 30] = [
+const LATER_OPTIONS: [&str; 21] = [
     "watch",
     "ignore-watch",
     "watch-delay",
@@ -107,15 +107,6 @@ const LATER_OPTIONS: [&str; 30] = [
     "cron-restart",
     "c",
     "schedule",
-    "health-http",
-    "health-tcp",
-    "health-cmd",
-    "health-interval",
-    "health-timeout",
-    "health-retries",
-    "health-start-period",
-    "health-check-url",
-    "health-check-script",
     "listen",
     "max-memory-restart",
     "max-memory",

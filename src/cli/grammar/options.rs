@@ -45,7 +45,7 @@ pub const HIDDEN: &str = "hidden";
 
 const RUN: &str = "Program and environment";
 const RESTARTS: &str = "Restarts";
-const STOPS: &str = "Stopping and readiness";
+const STOPS: &str = "Stopping, readiness and health";
 const LOGS: &str = "Logs and files";
 
 const RESTART_WORDS: &[&str] = &["always", "on-failure", "never"];
@@ -92,7 +92,7 @@ pub const START: &[Opt] = &[
     Opt::value("gid", Kind::Text, "GROUP", "group to run as (root daemon)").under(RUN),
     Opt::value("run-as", Kind::Text, "USER[:GROUP]", "both").under(RUN),
     Opt::value("port", Kind::Port, "N|A-B|auto:A-B", "port of each instance, as PORT").under(RUN),
-    Opt::value("depends-on", Kind::Text, "A,B[:done]", "start after these, stop before them")
+    Opt::value("depends-on", Kind::Text, "A,B[:healthy]", "start after these, stop before them")
         .repeats()
         .under(RUN),
     Opt::flag("autostart", "define, do not start").on().under(RUN),
@@ -116,6 +116,30 @@ pub const START: &[Opt] = &[
     Opt::flag("treekill", "stop the main process only").on().under(STOPS),
     Opt::flag("wait-ready", "online only when the program reports ready").under(STOPS),
     Opt::value("listen-timeout", Kind::Duration, "DUR", "how long to wait for that").under(STOPS),
+    Opt::value(
+        "health-http",
+        Kind::Text,
+        "URL",
+        "healthy while it answers 2xx; ${PORT} is its port",
+    )
+    .aliases(&["health-check-url"])
+    .under(STOPS),
+    Opt::value("health-tcp", Kind::Text, "HOST:PORT", "healthy while it can be connected to")
+        .under(STOPS),
+    Opt::value("health-cmd", Kind::Text, "CMD", "healthy while this ends with exit code 0")
+        .aliases(&["health-check-script"])
+        .under(STOPS),
+    Opt::value("health-interval", Kind::Duration, "DUR", "pause between checks").under(STOPS),
+    Opt::value("health-timeout", Kind::Duration, "DUR", "a check that takes longer has failed")
+        .under(STOPS),
+    Opt::value("health-retries", Kind::Number, "N", "failures in a row that make it unhealthy")
+        .aliases(&["health-check-retries"])
+        .under(STOPS),
+    Opt::value("health-start-period", Kind::Duration, "DUR", "failures after a start do not count")
+        .under(STOPS),
+    // PMDaemon's: a bare number is seconds.
+    Opt::value("health-check-interval", Kind::Text, "DUR", "pause between checks").under(HIDDEN),
+    Opt::value("health-check-timeout", Kind::Text, "DUR", "longest check").under(HIDDEN),
     Opt::value("output", Kind::Text, "FILE", "file for stdout")
         .short('o')
         .aliases(&["out-file"])
@@ -209,10 +233,10 @@ pub const EVENTS: &[Opt] = &[
 
 pub const REVEALING: &[Opt] = &[REVEAL];
 
-const WAITABLE: &[&str] = &["online", "ready", "stopped", "done"];
+const WAITABLE: &[&str] = &["online", "ready", "healthy", "stopped", "done"];
 
 pub const WAIT: &[Opt] =
-    &[Opt::value("for", Kind::OneOf(WAITABLE), "STATE", "online, ready, stopped or done (online)")];
+    &[Opt::value("for", Kind::OneOf(WAITABLE), "STATE", "online, ready, healthy, stopped or done")];
 
 pub const SAVE: &[Opt] = &[Opt::flag("force", "accepted, and not needed").short('f')];
 
@@ -270,6 +294,13 @@ pub const RUN_OPTIONS: &[Opt] = &[
     of_start("kill-signal"),
     of_start("wait-ready"),
     of_start("listen-timeout"),
+    of_start("health-http"),
+    of_start("health-tcp"),
+    of_start("health-cmd"),
+    of_start("health-interval"),
+    of_start("health-timeout"),
+    of_start("health-retries"),
+    of_start("health-start-period"),
     STRICT.under(RUN),
 ];
 

@@ -165,6 +165,11 @@ pub fn happening(data: &Value) -> String {
             let limit = span("listen_timeout").unwrap_or_default();
             format!("not ready after {limit}; goes on")
         }
+        "health_check_failed" => {
+            let (failures, of) = (&details["consecutive_failures"], &details["retries"]);
+            let why = details["error"].as_str().map(text::one_line).unwrap_or_default();
+            format!("health check failed: {why} ({failures} of {of})")
+        }
         "adopted" => format!("adopted{pid}"),
         "config_changed" => format!("definition changed: {}", words("fields")),
         "deleted" => "deleted".to_owned(),

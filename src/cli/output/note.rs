@@ -24,11 +24,12 @@ pub fn note(entry: Entry<'_>, now: WallTime) -> String {
     text::one_line(&note).into_owned()
 }
 
-/// `:3000`, `not ready`.
+/// `:3000`, `not ready`, `healthy`.
 fn online(entry: Entry<'_>) -> String {
     let port = entry.port().map(|port| format!(":{port}"));
     let unready = (!entry.is_ready()).then(|| "not ready".to_owned());
-    port.into_iter().chain(unready).collect::<Vec<_>>().join(", ")
+    let health = entry.text("health").filter(|health| *health != "unknown").map(str::to_owned);
+    port.into_iter().chain(unready).chain(health).collect::<Vec<_>>().join(", ")
 }
 
 /// `exit 3, next try in 0.9s (7/16)`.
@@ -130,7 +131,10 @@ mod tests {
             (json!({"status": "online", "ready": false}), "not ready"),
             (json!({"status": "online", "port": 3000}), ":3000"),
             (json!({"status": "online", "port": 3000, "ready": false}), ":3000, not ready"),
-            (json!({"status": "stopped", "port": 3000}), ""),
+            (json!({"status": "online", "port": 3000, "health": "healthy"}), ":3000, healthy"),
+            (json!({"status": "online", "health": "unhealthy"}), "unhealthy"),
+            (json!({"status": "online", "health": "unknown"}), ""),
+            (json!({"status": "stopped", "port": 3000, "health": "unknown"}), ""),
         ] {
             assert_eq!(said(&entry), note);
         }

@@ -89,6 +89,7 @@ pub fn of_process(
     for key in ["created_at", "started_at", "retry_at"] {
         page.fact(key, entry.text(key).and_then(when::parse).map(when::full).unwrap_or_default());
     }
+    health(&mut page, &entry.0["health_check"]);
     page.group();
     for exit in entry.exits() {
         page.fact("exit", of_exit(exit));
@@ -121,6 +122,33 @@ pub fn of_process(
     page.render()
 }
 
+/// How it is, what is looked at, and what was seen.
+fn health(page: &mut Page, check: &Value) {
+    let Some(status) = check["status"].as_str() else { return };
+    let at =
+        |value: &Value| value.as_str().and_then(when::parse).map(when::full).unwrap_or_default();
+    let failures = check["consecutive_failures"].as_u64().unwrap_or(0);
+    page.group();
+    page.fact(
+        "health",
+        match failures {
+            0 => status.to_owned(),
+            failures => format!("{status} ({failures} of {} failures)", check["retries"]),
+        },
+    );
+    page.fact("health_check", check["check"].as_str().unwrap_or_default());
+    page.fact("last_check", at(&check["last_check"]));
+    if let (Some(passed), Some(failed)) = (check["passed"].as_u64(), check["failed"].as_u64()) {
+        page.fact("checks", format!("{passed} passed, {failed} failed"));
+    }
+    for seen in check["history"].as_array().into_iter().flatten() {
+        let what = seen["error"].as_str().unwrap_or("passed");
+        let time = seen["response_time"].as_u64().map(Duration::from_millis);
+        let time = time.map(|time| format!(", {}", units::span(time))).unwrap_or_default();
+        page.fact("check", format!("{}  {what}{time}", at(&seen["at"])));
+    }
+}
+
 /// `2026-01-15 02:00:01  exit 3 after 41 ms (exit)  missing DB_URL`.
 fn of_exit(exit: &Value) -> String {
     let at = exit["at"].as_str().and_then(when::parse).map(when::full).unwrap_or_default();
@@ -129,9 +157,11 @@ fn of_exit(exit: &Value) -> String {
     if let Some(uptime) = exit["uptime"].as_u64() {
         line.push_str(&format!(" after {}", units::span(Duration::from_millis(uptime))));
     }
-    if exit["reason"] == "command" {
-        line.push_str(", as asked");
-    }
+    line.push_str(match exit["reason"].as_str() {
+        Some("command") => ", as asked",
+        Some("health") => ", since it was unhealthy",
+        Some(_) | None => "",
+    });
     if let Some(last) = exit["last_line"].as_str().filter(|line| !line.is_empty()) {
         line.push_str(&format!("  {last}"));
     }

@@ -81,14 +81,17 @@ pub fn failure(result: &Value, labels: &Labels, warnings: &mut Vec<String>) -> O
         return Some(Failure::new(Exit::Failed, format!("{label}: the daemon gave no reason")));
     }
     if result["ready"] == false && entry.status() == "online" {
-        let words = format!("{label} is running but not ready");
-        let said = warnings.iter().position(|text| text.starts_with(&words));
-        let message = said.map_or(words, |at| warnings.remove(at));
-        return Some(
-            Failure::new(Exit::TimedOut, message)
-                .why("waits for process.send('ready'), READY=1 or its notification_fd")
-                .hint("--listen-timeout 10s"),
-        );
+        let words = result["unready"].as_str().unwrap_or("is running but not ready");
+        let said = format!("{} {words}", entry.name());
+        if let Some(at) = warnings.iter().position(|text| *text == said) {
+            warnings.remove(at);
+        }
+        let failure = Failure::new(Exit::TimedOut, format!("{label} {words}"));
+        let failure = match words.contains("unhealthy") {
+            true => failure,
+            false => failure.why("waits for process.send('ready'), READY=1 or its notification_fd"),
+        };
+        return Some(failure.hint("--listen-timeout 10s"));
     }
     None
 }
@@ -183,14 +186,12 @@ mod tests {
     #[test]
     fn online_without_readiness_is_told() {
         let result = json!({"name": "web", "ok": true, "status": "online", "ready": false,
-            "took": 3000});
+            "unready": "is running but not ready after 3 s", "took": 3000});
         let mut warnings =
             vec!["odd".to_owned(), "web is running but not ready after 3 s".to_owned()];
         let told = failure(&result, &Labels::default(), &mut warnings).unwrap();
         assert_eq!(told.exit, Exit::TimedOut);
         assert_eq!(told.message, "web is running but not ready after 3 s");
         assert_eq!(warnings, ["odd"]);
-        let told = failure(&result, &Labels::default(), &mut warnings).unwrap();
-        assert_eq!(told.message, "web is running but not ready");
     }
 }

@@ -7,8 +7,8 @@ use super::*;
 use crate::base::Signal;
 use crate::config::{definition, effective};
 use crate::supervisor::spec::{
-    Condition, Dependency, Limits, LogBoth, LogFormat, LogFull, LogSpec, LogTarget, OnDaemonLoss,
-    Ports, Restart, Serving, Stdin, Terms,
+    Check, Condition, Dependency, HealthCheck, Limits, LogBoth, LogFormat, LogFull, LogSpec,
+    LogTarget, OnDaemonLoss, OnFail, Ports, Restart, Serving, Stdin, Terms,
 };
 
 const WORDS: [&str; 12] =
@@ -83,7 +83,26 @@ impl Random {
 
     fn serving(&mut self) -> Option<Box<Serving>> {
         let port = *self.pick(&["3000", "3000-5000", "auto:3000-5000"]);
-        self.maybe(|_| Box::new(Serving { port: Ports::parse(port), health: None }))
+        let check = match self.below(5) {
+            0 => Check::Http("http://localhost:${PORT}/a?b".to_owned()),
+            1 => Check::Tcp { host: "::1".to_owned(), port: Some(1) },
+            2 => Check::Tcp { host: "db".to_owned(), port: None },
+            3 => Check::Script(vec!["/bin/sh".to_owned(), "-c".to_owned(), "a | b".to_owned()]),
+            _ => Check::Script(vec!["x y".to_owned()]),
+        };
+        let on_fail = *self.pick(&[OnFail::Restart, OnFail::None]);
+        let retries = u32::try_from(self.below(5) + 1).unwrap();
+        let times = [self.time(), self.time(), self.time()];
+        let least = Duration::from_millis(10);
+        let health = self.maybe(|_| HealthCheck {
+            check,
+            interval: times[0].max(least),
+            timeout: times[1].max(least),
+            retries,
+            start_period: times[2],
+            on_fail,
+        });
+        self.maybe(|_| Box::new(Serving { port: Ports::parse(port), health }))
     }
 
     fn spec(&mut self) -> AppSpec {

@@ -8,6 +8,7 @@ mod pm2;
 mod preflight;
 mod programs;
 mod resolve;
+mod serving;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

@@ -275,7 +275,6 @@ fn a_field_may_be_given_under_one_name_only() {
 fn what_comes_later_is_not_accepted_in_silence() {
     for (field, shown) in [
         (r#""watch": true"#, "watch"),
-        (r#""health": {"http": "http://x"}"#, "health"),
         (r#""cron": "0 2 * * *""#, "cron"),
         (r#""maxMemoryRestart": "150M""#, "maxMemoryRestart"),
         (r#""listen": "tcp:80""#, "listen"),
@@ -293,8 +292,6 @@ fn what_comes_later_is_not_accepted_in_silence() {
         let text = format!("{{\"script\": \"a\", {value}}}");
         assert!(problems("pmd.json", &text)[0].ends_with("is not supported by this version"));
     }
-    let healthy = r#"{"apps": [{"script": "a", "depends_on": {"b": "healthy"}}, {"script": "b"}]}"#;
-    assert!(problems("pmd.json", healthy)[0].contains("\"healthy\" in 'depends_on'"));
     let namespaces = r#"{"apps": [], "namespaces": {"a": {"intensity": {}}}}"#;
     assert_eq!(
         problems("pmd.json", namespaces),

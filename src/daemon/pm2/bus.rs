@@ -52,6 +52,8 @@ impl Daemon {
             | NoticeKind::Stopped { .. }
             | NoticeKind::Errored { .. }
             | NoticeKind::NotReady { .. }
+            | NoticeKind::Health { .. }
+            | NoticeKind::HealthCheckFailed { .. }
             | NoticeKind::Adopted { .. }
             | NoticeKind::ConfigChanged { .. }
             | NoticeKind::Deleted => {}

@@ -8,7 +8,9 @@ use serde_json::{Map, Value};
 use crate::base::{Now, Pid, ProcId, Signal, WallTime};
 use crate::proto::messages::error::ErrorReply;
 use crate::proto::messages::event::millis;
+use crate::proto::messages::health::health_check;
 use crate::proto::messages::stamp::timestamp;
+use crate::supervisor::vocabulary::HealthStatus;
 use crate::supervisor::{Exit, ExitReason, Process};
 
 /// What the daemon knows about a process and the supervisor does not.
@@ -82,6 +84,7 @@ struct Details<'a> {
     config: Map<String, Value>,
     /// Its only port, where it has one.
     ports: Vec<u16>,
+    health_check: Option<Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,6 +106,7 @@ impl LastExit {
             reason: match exit.reason {
                 ExitReason::Crash | ExitReason::Finished => "exit",
                 ExitReason::Stop | ExitReason::Restart => "command",
+                ExitReason::Unhealthy => "health",
                 ExitReason::Reload => "reload",
             },
         }
@@ -145,7 +149,7 @@ impl<'a> Entry<'a> {
             started_at: started.map(|at| timestamp(at.wall)),
             once: spec.restart == crate::supervisor::spec::Restart::Once,
             user: spec.user.as_deref(),
-            health: None,
+            health: process.health_status().map(HealthStatus::name),
             error,
             last_exit: last.filter(|_| process.is_at_rest()).map(LastExit::new),
             last_output,
@@ -165,6 +169,7 @@ impl<'a> Entry<'a> {
             source_changed: facts.source_changed,
             config: facts.config,
             ports: process.port().into_iter().collect(),
+            health_check: health_check(process),
         };
         Self {
             details: Some(details),
@@ -187,6 +192,8 @@ pub struct ResultEntry {
     pub changed: bool,
     pub status: &'static str,
     pub ready: bool,
+    /// What is to be said of one that is online and not ready.
+    pub unready: Option<String>,
     pub pid: Option<Pid>,
     pub was_pid: Option<Pid>,
     pub killed: bool,

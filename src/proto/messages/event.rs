@@ -11,7 +11,9 @@ use serde_json::{Map, Value, json};
 use crate::base::{ExitStatus, ProcId, Stream, WallTime};
 use crate::proto::buffer::Frame;
 use crate::proto::messages::stamp::{MessageIds, timestamp};
-use crate::supervisor::vocabulary::{ErroredReason, NoticeKind, RestartReason, Target};
+use crate::supervisor::vocabulary::{
+    ErroredReason, HealthStatus, NoticeKind, RestartReason, Target,
+};
 
 /// Events a client may subscribe to in this version.
 pub const EVENTS: [&str; 6] = [
@@ -153,6 +155,7 @@ pub fn level(stream: Stream) -> &'static str {
 pub struct StatusFacts {
     pub pid: Option<i32>,
     pub port: Option<u16>,
+    pub health: Option<HealthStatus>,
     pub restarts: u32,
     pub unstable_restarts: u32,
     pub last_exit: Option<ExitStatus>,
@@ -174,13 +177,14 @@ pub fn process_status(
         "instance": subject.instance, "restarts": facts.restarts,
         "unstable_restarts": facts.unstable_restarts,
         "exit_code": facts.last_exit.and_then(ExitStatus::code),
-        "signal": facts.last_exit.and_then(ExitStatus::signal), "health": null,
+        "signal": facts.last_exit.and_then(ExitStatus::signal), "health": facts.health.map(HealthStatus::name),
         "snapshot": facts.snapshot,
     })
     .to_string()
 }
 
-/// Renders a `process_event`; `None` for a change of status, which has a message of its own.
+/// Renders a `process_event`; `None` for changes of status and health, which have messages of their
+/// own.
 ///
 /// `last_output`: the last lines of stderr, for those who ask why it crashed (D19).
 #[must_use]
@@ -204,7 +208,7 @@ pub fn process_event(
 
 fn event_details(kind: &NoticeKind) -> Option<(&'static str, Map<String, Value>)> {
     let (event, details) = match kind {
-        NoticeKind::Status { .. } => return None,
+        NoticeKind::Status { .. } | NoticeKind::Health { .. } => return None,
         NoticeKind::Started { pid, port, took } => {
             ("started", json!({"pid": pid, "port": port, "startup_time": millis(*took)}))
         }
@@ -233,6 +237,11 @@ fn event_details(kind: &NoticeKind) -> Option<(&'static str, Map<String, Value>)
             ("errored", errored_details(*reason, *unstable))
         }
         NoticeKind::NotReady { after } => ("not_ready", json!({"listen_timeout": millis(*after)})),
+        NoticeKind::HealthCheckFailed { kind, failures, retries, probe } => (
+            "health_check_failed",
+            json!({"check_type": kind, "consecutive_failures": failures, "retries": retries,
+                   "error": probe.error.as_deref(), "response_time": millis(probe.took)}),
+        ),
         NoticeKind::Adopted { pid } => ("adopted", json!({"pid": pid})),
         NoticeKind::ConfigChanged { fields } => ("config_changed", json!({"fields": fields})),
         NoticeKind::Deleted => ("deleted", json!({})),
@@ -262,6 +271,7 @@ fn reason_word(reason: RestartReason) -> &'static str {
         RestartReason::Crash => "crash",
         RestartReason::Command => "command",
         RestartReason::Reload => "reload",
+        RestartReason::Health => "health",
     }
 }
 

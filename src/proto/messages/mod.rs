@@ -7,6 +7,7 @@
 pub mod entry;
 pub mod error;
 pub mod event;
+pub mod health;
 pub mod request;
 pub mod session;
 pub mod stamp;

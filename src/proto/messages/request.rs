@@ -276,12 +276,15 @@ fn ask(kind: &str, mut data: Fields) -> Result<Ask, ErrorReply> {
             let until = match word.as_str() {
                 "online" => Until::Online,
                 "ready" => Until::Ready,
+                "healthy" => Until::Healthy,
                 "stopped" => Until::Stopped,
                 "done" => Until::Done,
                 other => {
                     return Err(ErrorReply::argument(
                         "for",
-                        format!("'for' must be online, ready, stopped or done, not '{other}'"),
+                        format!(
+                            "'for' must be online, ready, healthy, stopped or done, not '{other}'"
+                        ),
                     ));
                 }
             };

@@ -13,6 +13,7 @@
 //! | P9  | every request is answered exactly once                                                |
 //! | P10 | every notice of a status begins where the last one ended                              |
 //! | P11 | a living child has the port that is told of it, and no other child has that            |
+//! | P12 | one look at a time at a living child; only the unhealthy are restarted for that        |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -26,7 +27,8 @@ use crate::supervisor::simulation::world::{Kid, KidState};
 use crate::supervisor::spec::{AppSpec, Ports};
 use crate::supervisor::timers::{Due, Timer};
 use crate::supervisor::vocabulary::{
-    Action, Effect, Existing, NoticeKind, Options, ReplyTo, Request, RestartReason, Status, Target,
+    Action, Effect, Existing, HealthStatus, NoticeKind, Options, ReplyTo, Request, RestartReason,
+    Status, Target,
 };
 use crate::supervisor::{Goal, Process, Supervisor};
 
@@ -39,6 +41,9 @@ type Kids = BTreeMap<ChildId, Kid>;
 pub(super) struct Laws {
     unanswered: BTreeSet<ReplyTo>,
     told: BTreeMap<ProcId, Status>,
+    health: BTreeMap<ProcId, HealthStatus>,
+    /// Have been unhealthy since they were restarted for that last.
+    unhealthy: BTreeSet<ProcId>,
     restarts: BTreeMap<ProcId, u32>,
     /// The last pause after an unstable run, and when it is over.
     pauses: BTreeMap<ProcId, (Duration, Time)>,
@@ -147,6 +152,11 @@ impl Laws {
                     self.pauses.remove(process);
                 }
             }
+            Effect::Probe { child, spec } => {
+                assert_eq!(state(child), Some(KidState::Alive), "P12: look at {child:?}");
+                assert!(!kids[child].asked, "P12: two looks at {child:?}");
+                assert!(spec.health().is_some(), "P12: {child:?} has no check");
+            }
             Effect::Signal { child, .. } => {
                 assert_eq!(state(child), Some(KidState::Alive), "P3: signal to {child:?}");
             }
@@ -208,7 +218,20 @@ impl Laws {
                     self.pauses.insert(id, (*after, now.after(*after))).unwrap_or_default();
                 assert!((before..=cap).contains(after), "P5: {id}: {before:?}, then {after:?}");
             }
+            NoticeKind::Health { from, to, .. } => {
+                let told = self.health.insert(id, *to).unwrap_or_default();
+                assert!(told == *from && from != to, "P10: health of {id}: {told:?}, {from:?}");
+                if *to == HealthStatus::Unhealthy {
+                    self.unhealthy.insert(id);
+                }
+            }
+            NoticeKind::HealthCheckFailed { failures, .. } => assert!(*failures > 0),
+            NoticeKind::Restarted { reason: RestartReason::Health, .. } => {
+                assert!(self.unhealthy.remove(&id), "P12: {id} was not unhealthy");
+                self.pauses.remove(&id);
+            }
             NoticeKind::Deleted => {
+                self.health.remove(&id);
                 self.told.remove(&id);
             }
             // What a user asked for begins anew.
@@ -237,6 +260,8 @@ impl Laws {
     pub(super) fn daemon_lost(&mut self) {
         self.unanswered.clear();
         self.told.clear();
+        self.health.clear();
+        self.unhealthy.clear();
         self.restarts.clear();
         self.pauses.clear();
         self.stops.clear();
@@ -344,6 +369,7 @@ fn check_timers(supervisor: &Supervisor) {
         };
         let listed = match (state, timer) {
             (Some(State::Stopping(_)), Timer::Kill | Timer::Linger)
+            | (Some(State::Starting { .. } | State::Online { .. }), Timer::Probe)
             | (Some(State::Starting { .. }), Timer::Ready)
             | (Some(State::Online { .. }), Timer::Settle)
             | (Some(State::Backoff { .. }), Timer::Restart) => true,

@@ -11,11 +11,14 @@ use crate::base::{
 use crate::supervisor::simulation::Random;
 use crate::supervisor::simulation::laws::Laws;
 use crate::supervisor::spec::AppSpec;
-use crate::supervisor::vocabulary::{Effect, Input, PortWish, ReplyTo, Request};
+use crate::supervisor::vocabulary::{Effect, Finding, Input, PortWish, Probe, ReplyTo, Request};
 use crate::supervisor::{Adopted, Goal, Snapshot, Supervisor};
 
 pub(super) const NO_PROGRAM: SpawnError = SpawnError { stage: Stage::Exec, errno: 2 };
 const NO_PROCESS_SLOT: SpawnError = SpawnError { stage: Stage::Fork, errno: 11 };
+
+pub(super) const FAILED: Probe =
+    Probe { found: Finding::Failed, took: Duration::ZERO, code: None, error: None };
 
 /// `SIGKILL` works on an undead child only after this long.
 const UNDEAD: Duration = Duration::from_secs(4);
@@ -54,6 +57,8 @@ pub(super) struct Kid {
     pub(super) members: usize,
     pub(super) ready: bool,
     pub(super) port: Option<u16>,
+    /// A health check is under way.
+    pub(super) asked: bool,
     wait_ready: bool,
     /// Its end is on its way.
     ending: bool,
@@ -121,6 +126,7 @@ impl World {
             Input::Spawned { child, .. }
             | Input::SpawnFailed { child, .. }
             | Input::Ready { child }
+            | Input::Probed { child, .. }
             | Input::Exited { child, .. }
             | Input::Swept { child, .. } => child,
             Input::Request { .. } => return,
@@ -186,6 +192,7 @@ impl World {
             if lives {
                 kid.state = KidState::Alive;
                 kid.ending = false;
+                kid.asked = false;
                 adopted.push(Adopted {
                     process: kid.process,
                     child,
@@ -298,6 +305,12 @@ impl World {
                     kid.ready = true;
                 }
             }
+            Input::Probed { child, probe } => {
+                if let Some(kid) = self.kids.get_mut(child) {
+                    kid.asked = false;
+                    kid.ready |= probe.found == Finding::Passed;
+                }
+            }
             Input::Exited { child, .. } => {
                 if let Some(kid) = self.kids.get_mut(child) {
                     kid.state = KidState::Ended;
@@ -325,6 +338,7 @@ impl World {
                     let kid = Kid {
                         process,
                         port: port.unwrap_or(None),
+                        asked: false,
                         state: KidState::Asked,
                         spawned: self.now,
                         deaf: rough && self.random.one_in(4),
@@ -365,6 +379,11 @@ impl World {
                     }
                 }
                 Effect::Kill { child, tree } => self.kill(child, tree, &mut outcomes),
+                Effect::Probe { child, .. } => {
+                    self.kids.get_mut(&child).unwrap().asked = true;
+                    let probe = self.look();
+                    self.later(5000, Input::Probed { child, probe });
+                }
                 Effect::Release { child } => {
                     self.kids.remove(&child);
                 }
@@ -376,6 +395,17 @@ impl World {
             }
         }
         outcomes
+    }
+
+    /// What a health check comes to.
+    fn look(&mut self) -> Probe {
+        let found = match self.random.below(8) {
+            _ if self.weather.fair => Finding::Passed,
+            0..4 => Finding::Passed,
+            4..7 => Finding::Failed,
+            _ => Finding::Nothing,
+        };
+        Probe { found, took: Duration::ZERO, code: None, error: None }
     }
 
     /// Which port a child gets: none that another has, and not always one that none has.
