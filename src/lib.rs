@@ -20,3 +20,5 @@ pub mod reactor;
 pub mod supervisor;
 /// The fence: all `unsafe`, all of libc, no knowledge of pmd.
 pub mod sys;
+/// The dashboard: its three files, as they are served.
+pub mod web;

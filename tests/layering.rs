@@ -8,12 +8,13 @@ use std::fs;
 use std::path::Path;
 
 /// A module and those it may name. `a::b` allows only that part of `a`.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("base", &[]),
     ("sys", &["base"]),
     ("supervisor", &["base"]),
     ("config", &["base", "supervisor", "sys"]),
-    ("proto", &["base", "supervisor", "config"]),
+    ("web", &[]),
+    ("proto", &["base", "supervisor", "config", "web"]),
     ("reactor", &[]),
     ("logs", &["base", "sys", "supervisor::spec"]),
     ("daemon", &["base", "sys", "supervisor", "config", "proto", "reactor", "logs"]),
