@@ -11,6 +11,7 @@ use lexopt::Arg;
 
 use crate::cli::error::Failure;
 use crate::cli::grammar::{self, Absent, Command, Count, Kind, Opt, Rest};
+use crate::cli::invoked::Invoked;
 use crate::config::{suggest, units};
 use crate::supervisor::spec::Ports;
 
@@ -64,6 +65,7 @@ pub struct Global {
     pub socket: Option<PathBuf>,
     pub timeout: Option<Duration>,
     pub no_spawn: bool,
+    pub invoked: Invoked,
 }
 
 /// When to colour.
@@ -494,6 +496,7 @@ impl Parsed {
             socket: self.text("socket").map(PathBuf::from),
             timeout: self.duration("timeout"),
             no_spawn: !self.flag("spawn"),
+            invoked: Invoked::default(),
         }
     }
 

@@ -24,6 +24,8 @@ mod exit;
 mod glob;
 /// The table of commands and options.
 mod grammar;
+/// By which name it was called.
+mod invoked;
 /// Configuration files that are programs.
 mod javascript;
 /// What people read.
@@ -46,6 +48,7 @@ use args::{Global, Wish};
 use commands::help;
 use error::{End, Failure};
 use exit::Exit;
+use invoked::Invoked;
 use screen::Screen;
 use session::Session;
 
@@ -58,15 +61,18 @@ type Run = Result<Exit, End>;
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
-    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut words = std::env::args_os();
+    let invoked = Invoked::by(words.next().as_deref());
+    let words: Vec<OsString> = invoked.words(words.collect());
     let json = args::wants_json(&words);
     let wish = args::parse(words);
-    let global = match &wish {
+    let mut global = match &wish {
         Ok(Wish::Run(parsed)) => parsed.global(),
         Ok(Wish::Help(_) | Wish::Version | Wish::Nothing | Wish::BuiltIn(_)) | Err(_) => {
             Global { json, ..Global::default() }
         }
     };
+    global.invoked = invoked;
     let screen = Screen::new(&global);
     let mut session = Session::new(global, screen);
     carry_out(&mut session, wish)
@@ -82,8 +88,12 @@ fn carry_out(session: &mut Session, wish: Result<Wish, Failure>) -> ExitCode {
         session.screen.flush()?;
         Ok(exit)
     });
+    let exit_code = |session: &Session, exit: Exit| match session.global.invoked {
+        Invoked::Pm2 if exit != Exit::Done => ExitCode::from(1),
+        Invoked::Pm2 | Invoked::Pmd | Invoked::Runtime => exit.into(),
+    };
     match run {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit_code(session, exit),
         Err(End::PipeClosed) => Exit::Done.into(),
         Err(End::WasDaemon(code)) => code,
         Err(End::Failed(failure)) => {
@@ -95,7 +105,7 @@ fn carry_out(session: &mut Session, wish: Result<Wish, Failure>) -> ExitCode {
             } else {
                 session.screen.failure(&failure);
             }
-            failure.exit.into()
+            exit_code(session, failure.exit)
         }
     }
 }
@@ -106,6 +116,9 @@ fn fulfil(session: &mut Session, wish: Wish) -> Run {
             // The daemon has an orderly end of its own; nothing else has anything to tidy up.
             if !matches!(parsed.command.name, "daemon" | "run") {
                 signals::exit_on(&[Signal::INT, Signal::TERM]);
+            }
+            if session.global.invoked == Invoked::Pm2 && parsed.command.is_about_processes() {
+                session.need_daemon()?;
             }
             (parsed.command.run)(session, &parsed)
         }

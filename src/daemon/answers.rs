@@ -29,6 +29,7 @@ impl Daemon {
         let Some(pending) = self.pending.remove(&to) else { return };
         match pending {
             Pending::Nobody => {}
+            Pending::Moving(moving) => self.moved(*moving, reply),
             Pending::Pm2 { client, tag, then } => self.pm2_answered(client, tag, then, reply),
             Pending::Stop => self.leave("signal"),
             Pending::Shutdown { client, tag } => {
@@ -104,7 +105,7 @@ impl Daemon {
         }
     }
 
-    fn results(&mut self, reply: Reply) -> Result<Vec<ResultEntry>, ErrorReply> {
+    pub(super) fn results(&mut self, reply: Reply) -> Result<Vec<ResultEntry>, ErrorReply> {
         match reply {
             Reply::Outcomes(outcomes) => {
                 Ok(outcomes.into_iter().map(|outcome| self.result(outcome)).collect())

@@ -10,7 +10,7 @@ use crate::config::resolve::{self, Dialect, Origin};
 use crate::config::suggest;
 use crate::daemon::key::ConnId;
 use crate::daemon::log_requests::LogWork;
-use crate::daemon::pm2::Then;
+use crate::daemon::pm2::{Moving, Then};
 use crate::daemon::{Daemon, Ending, answers};
 use crate::proto::control::{Hello, PROTOCOL, hello_data};
 use crate::proto::messages::error::{Code, ErrorReply};
@@ -62,6 +62,8 @@ pub enum Pending {
     },
     /// The daemon itself entered apps.
     Nobody,
+    /// Programs come from PM2's list, one after the other.
+    Moving(Box<Moving>),
     /// A call of PM2's RPC.
     Pm2 {
         client: ConnId,
@@ -109,6 +111,7 @@ impl Daemon {
             Ask::Apply(apply) => self.apply(client, tag, *apply),
             Ask::Save => self.save_now(client, tag),
             Ask::Resurrect => self.resurrect(client, tag),
+            Ask::ResurrectPm2 { path, ids } => self.resurrect_pm2(client, tag, &path, &ids),
             Ask::Shutdown { leave_running } => self.shutdown(client, tag, leave_running),
         };
         if let Some(answer) = answer {
@@ -342,6 +345,7 @@ impl Daemon {
             let text = "this daemon keeps its state in memory only";
             return Some(Answer::Error(ErrorReply::new(Code::OperationFailed, text)));
         }
+        self.dump_pm2();
         self.saving.mark(self.now.mono);
         self.saving.wait(client, tag);
         None

@@ -231,6 +231,7 @@ fn every_command_prints_one_document_with_json_and_nothing_else() {
         "save",
         "resurrect",
         "export",
+        "install-links .",
         "init made.json",
         "check apps.json",
         "doctor",

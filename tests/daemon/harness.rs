@@ -135,7 +135,12 @@ impl Home {
     }
 
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pmd"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_pmd")), words)
+    }
+
+    /// The program by another of its names.
+    pub fn command_of(&self, program: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(words)
             .current_dir(&self.dir)
@@ -160,6 +165,10 @@ impl Home {
 
     pub fn pmd(&self, words: &[&str]) -> Ran {
         finish(self.command(words).spawn().unwrap())
+    }
+
+    pub fn run(&self, mut command: Command) -> Ran {
+        finish(command.spawn().unwrap())
     }
 
     /// Runs a command that must succeed.

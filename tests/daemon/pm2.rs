@@ -392,3 +392,88 @@ fn a_client_that_reads_nothing_costs_a_bounded_amount() {
     assert!(home.is_daemon_up());
     drop(deaf);
 }
+
+/// What PM2 saves of an app: without what only its daemon knows.
+fn saved(home: &Home, name: &str, script: &str) -> Value {
+    let mut record = record(home, name, script);
+    record["status"] = json!("online");
+    record["restart_time"] = json!(7);
+    record.as_object_mut().unwrap().remove("instances");
+    record
+}
+
+#[test]
+fn programs_move_here_from_a_saved_list() {
+    let home = Home::without_daemon();
+    let script = home.script("app.sh", "exec sleep 1000");
+    let mut resting = saved(&home, "resting", &script);
+    resting["status"] = json!("stopped");
+    let broken = json!({"name": "broken", "pm_exec_path": 7});
+    let module = json!({"name": "module", "pmx_module": true});
+    let dump = json!([saved(&home, "web", &script), resting, broken, module]);
+    home.file(".pm2/dump.pm2", dump.to_string());
+    let (document, code) = home.json(&["resurrect", "--from-pm2"]);
+    assert_eq!(code, 6, "{document}");
+    let results = document["results"].as_array().unwrap();
+    assert_eq!(results.len(), 3, "{document}");
+    assert_eq!((&results[2]["name"], &results[2]["ok"]), (&json!("broken"), &json!(false)));
+    let list = rpc(&home).call("getMonitorData", &json!([{}])).unwrap();
+    let states: Vec<_> =
+        list.as_array().unwrap().iter().map(|it| &it["pm2_env"]["status"]).collect();
+    assert_eq!(states, ["online", "stopped"]);
+    assert_eq!(list[0]["pm2_env"]["restart_time"], 0);
+    // Once more, nothing is left to be moved but what cannot be.
+    fs::write(home.path(".pm2/dump.pm2"), "[]").unwrap();
+    home.file(".pm2/dump.pm2.bak", json!([saved(&home, "web", &script)]).to_string());
+    let (document, code) = home.json(&["resurrect", "--from-pm2"]);
+    assert_eq!((&document["results"], code), (&json!([]), 0));
+    home.ok(&["kill", "-y"]);
+    until("its sockets are gone", || !home.path(".pm2/rpc.sock").exists());
+}
+
+#[test]
+fn without_a_list_there_is_nothing_to_move() {
+    let home = Home::without_daemon();
+    let ran = home.pmd(&["resurrect", "--from-pm2"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("PM2 has saved nothing at"), "{ran:?}");
+    assert!(!home.path("pmd.sock").exists(), "no daemon was started for it");
+}
+
+#[test]
+fn under_pm2s_name_it_does_as_pm2_does() {
+    let mut home = Home::without_daemon();
+    fs::create_dir(home.path("bin")).unwrap();
+    let ran = home.ok(&["install-links", "bin"]);
+    assert!(ran.out.contains("pm2-runtime -> "), "{ran:?}");
+    home.ok(&["install-links", "bin"]);
+    fs::remove_file(home.path("bin/pm2-docker")).unwrap();
+    home.file("bin/pm2-docker", "mine");
+    let refused = home.pmd(&["install-links", "bin"]);
+    assert_eq!(refused.code, 1);
+    assert_eq!(home.read("bin/pm2-docker"), "mine");
+    home.script("app.sh", "exec sleep 1000");
+    let pm2 = |words: &[&str]| home.run(home.command_of(&home.path("bin/pm2"), words));
+    // Any command brings a daemon up, and what fails is 1.
+    assert_eq!(pm2(&["ls"]).code, 0);
+    assert_eq!(pm2(&["stop", "nosuch"]).code, 1);
+    assert_eq!(pm2(&["nonsense"]).code, 1);
+    assert_eq!(pm2(&["start", "app.sh", "--no-wait"]).code, 0);
+    let pid = home.pid("app");
+    assert_eq!(pm2(&["id", "app"]).out, "[ 0 ]\n");
+    assert_eq!(pm2(&["pid", "app"]).out, format!("{pid}\n"));
+    let page = pm2(&["describe", "app"]).out;
+    assert!(page.contains("Describing process with id 0 - name app"), "{page}");
+    assert!(page.contains("│ exec mode         │ fork_mode"), "{page}");
+    assert!(pm2(&["prettylist"]).out.contains("name: 'app'"));
+    assert_eq!(pm2(&["start", "app", "--no-wait"]).code, 0);
+    until("it was started anew", || home.entry("app")["restarts"] == 1);
+    let jlist: Value = serde_json::from_str(&pm2(&["jlist"]).out).unwrap();
+    assert_eq!(jlist[0]["pm2_env"]["restart_time"], 1);
+    home.ok(&["kill", "-y"]);
+    home.script("short.sh", "echo hello; exit 3");
+    let runtime = home.path("bin/pm2-runtime");
+    let ran = home.run(home.command_of(&runtime, &["start", "short.sh", "--no-autorestart"]));
+    assert_eq!((ran.out.as_str(), ran.code), ("hello\n", 3), "{ran:?}");
+    assert!(!home.is_daemon_up());
+}

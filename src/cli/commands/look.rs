@@ -4,10 +4,12 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::Run;
 use crate::cli::args::Parsed;
+use crate::cli::commands::pm2;
 use crate::cli::daemons::Whose;
 use crate::cli::entry::Entry;
 use crate::cli::error::{End, Failure};
 use crate::cli::exit::Exit;
+use crate::cli::invoked::Invoked;
 use crate::cli::output::{page, text};
 use crate::cli::session::Session;
 use crate::cli::targets;
@@ -16,6 +18,9 @@ use crate::sys::clock;
 /// `pmd show`.
 pub fn show(session: &mut Session, parsed: &Parsed) -> Run {
     let targets = targets::expand(session, parsed)?;
+    if session.global.invoked == Invoked::Pm2 && !session.screen.json {
+        return describe(session, parsed, &targets);
+    }
     let processes = session.processes(Some(&targets), false)?;
     let daemon = daemon_name(session);
     let now = clock::now().wall;
@@ -52,6 +57,19 @@ pub fn show(session: &mut Session, parsed: &Parsed) -> Run {
     Ok(Exit::Done)
 }
 
+/// `pm2 describe`.
+fn describe(session: &mut Session, parsed: &Parsed, targets: &[String]) -> Run {
+    let ids = numbers(session, Some(targets), |entry| Some(entry.id()))?;
+    let list = pm2_list(session, parsed.flag("reveal"))?;
+    let now = clock::now().wall.0;
+    for record in list.as_array().into_iter().flatten() {
+        if record["pm_id"].as_u64().is_some_and(|id| ids.contains(&id)) {
+            session.screen.text(&pm2::describe(record, now))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
 /// `pmd env`.
 pub fn env(session: &mut Session, parsed: &Parsed) -> Run {
     let targets = targets::expand(session, parsed)?;
@@ -83,6 +101,10 @@ pub fn pid(session: &mut Session, parsed: &Parsed) -> Run {
 pub fn id(session: &mut Session, parsed: &Parsed) -> Run {
     let targets = targets::expand(session, parsed)?;
     let ids = numbers(session, Some(&targets), |entry| Some(entry.id()))?;
+    if session.global.invoked == Invoked::Pm2 && !session.screen.json {
+        session.screen.line(&pm2::numbers(&ids))?;
+        return Ok(Exit::Done);
+    }
     print_numbers(session, &ids)
 }
 
@@ -98,6 +120,8 @@ pub fn prettylist(session: &mut Session, parsed: &Parsed) -> Run {
     let list = pm2_list(session, parsed.flag("reveal"))?;
     if session.screen.json {
         session.screen.document(&list)?;
+    } else if session.global.invoked == Invoked::Pm2 {
+        session.screen.line(&pm2::inspect(&list))?;
     } else {
         let text = serde_json::to_string_pretty(&list).map_err(std::io::Error::from)?;
         session.screen.line(&text)?;

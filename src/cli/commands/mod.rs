@@ -10,10 +10,14 @@ pub mod daemon;
 pub mod doctor;
 /// events.
 pub mod events;
+/// resurrect --from-pm2.
+pub mod from_pm2;
 /// help and version.
 pub mod help;
 /// init and check.
 pub mod init;
+/// install-links.
+pub mod links;
 /// list.
 pub mod list;
 /// logs.
@@ -22,6 +26,8 @@ pub mod logs;
 pub mod look;
 /// How actions are asked for and reported.
 pub mod outcome;
+/// What PM2 prints.
+pub mod pm2;
 /// run.
 pub mod run;
 /// is-online, wait, ping.

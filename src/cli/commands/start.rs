@@ -12,6 +12,7 @@ use crate::cli::commands::{logs, start_options};
 use crate::cli::entry::Entry;
 use crate::cli::error::{End, Failure};
 use crate::cli::exit::Exit;
+use crate::cli::invoked::Invoked;
 use crate::cli::session::Session;
 use crate::cli::{glob, targets};
 use crate::config::files::{self, Format};
@@ -67,7 +68,9 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
     }
     if !known.is_empty() {
         let mut request = Map::new();
-        request.insert("action".to_owned(), json!("start"));
+        // Under PM2's name what runs is started anew.
+        let action = if session.global.invoked == Invoked::Pm2 { "restart" } else { "start" };
+        request.insert("action".to_owned(), json!(action));
         request.insert("processes".to_owned(), json!(known));
         request.insert("wait".to_owned(), json!(patience(parsed)));
         requests.push(request);

@@ -6,7 +6,7 @@ use crate::cli::Run;
 use crate::cli::app_files::{self, Caller, Purpose};
 use crate::cli::args::Parsed;
 use crate::cli::client::Answer;
-use crate::cli::commands::outcome;
+use crate::cli::commands::{from_pm2, outcome};
 use crate::cli::entry::{Entry, take_list};
 use crate::cli::error::{End, Failure};
 use crate::cli::exit::Exit;
@@ -41,6 +41,9 @@ pub fn save(session: &mut Session, parsed: &Parsed) -> Run {
 
 /// `pmd resurrect`. Starts a daemon where none runs, which by itself starts what is saved.
 pub fn resurrect(session: &mut Session, parsed: &Parsed) -> Run {
+    if parsed.flag("from-pm2") {
+        return from_pm2::run(session, parsed);
+    }
     let is_new = session.need_daemon()?;
     let data = session.with_timeout(Map::new());
     let (mut results, count) = match session.action("resurrect", &data)? {

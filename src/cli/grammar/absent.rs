@@ -62,7 +62,7 @@ const CLOUD: [(&str, Option<&str>); 19] = [
     ("install-otel", None),
 ];
 
-const LATER: [&str; 34] = [
+const LATER: [&str; 33] = [
     "attach",
     "cleardump",
     "completion",
@@ -93,13 +93,12 @@ const LATER: [&str; 34] = [
     "update",
     "updatePM2",
     "web",
-    "install-links",
     "show-api-key",
     "regenerate-api-key",
     "autoinstall",
 ];
 
-const LATER_OPTIONS: [&str; 21] = [
+const LATER_OPTIONS: [&str; 20] = [
     "watch",
     "ignore-watch",
     "watch-delay",
@@ -112,7 +111,6 @@ const LATER_OPTIONS: [&str; 21] = [
     "max-memory",
     "log-target",
     "shutdown-with-message",
-    "from-pm2",
     "deep-monitoring",
     "trace",
     "v8",

@@ -149,12 +149,18 @@ pub const COMMANDS: &[Command] = &[
     command("resurrect", Group::State, c::state::resurrect)
         .takes("", Count::None)
         .about("Start everything that is saved and does not run")
-        .examples(["pmd resurrect", "pmd resurrect --json"]),
+        .options(o::RESURRECT)
+        .examples(["pmd resurrect", "pmd resurrect --from-pm2"]),
     command("export", Group::State, c::state::export)
         .takes("[targets...]", Count::Any)
         .about("Print a configuration of what is running, secrets left out")
         .options(o::EXPORT)
         .examples(["pmd export > pmd.json", "pmd export web --format pm2"]),
+    command("install-links", Group::Daemon, c::links::install)
+        .takes("[directory]", Count::AtMostOne)
+        .about("Make pm2, pm2-runtime and pm2-docker names of this program")
+        .options(o::LINKS)
+        .examples(["pmd install-links", "pmd install-links ~/bin"]),
     command("init", Group::Configuration, c::init::init)
         .aliases(&["ecosystem"])
         .takes("[file]", Count::AtMostOne)

@@ -52,6 +52,15 @@ impl Command {
         self.options.iter().chain(GLOBAL)
     }
 
+    /// Whether it asks a daemon for something that PM2 would start one for.
+    #[must_use]
+    pub fn is_about_processes(&self) -> bool {
+        match self.group {
+            Group::Act | Group::Look | Group::Script | Group::State => self.name != "run",
+            Group::Configuration | Group::Daemon => false,
+        }
+    }
+
     /// Whether an operand may be a negative number.
     #[must_use]
     pub fn takes_numbers(&self) -> bool {

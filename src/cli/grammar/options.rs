@@ -240,6 +240,11 @@ pub const WAIT: &[Opt] =
 
 pub const SAVE: &[Opt] = &[Opt::flag("force", "accepted, and not needed").short('f')];
 
+pub const RESURRECT: &[Opt] =
+    &[Opt::flag("from-pm2", "move the programs of PM2 here; its daemon is ended"), YES];
+
+pub const LINKS: &[Opt] = &[Opt::flag("force", "replace what is there").short('f')];
+
 pub const EXPORT: &[Opt] =
     &[Opt::value("format", Kind::Text, "FORMAT", "json, pm2, compose or systemd (json)")];
 

@@ -10,14 +10,15 @@ use crate::daemon::Daemon;
 use crate::sys::describe;
 
 impl Daemon {
-    /// Writes `dump.pm2`, as PM2 does when a signal ends it; an empty list leaves the old one.
+    /// Writes `dump.pm2`, as PM2 does when a signal ends it. Only where PM2's clients are at home:
+    /// the list of a PM2 that nobody has left yet stays as it is.
     pub(in crate::daemon) fn dump_pm2(&mut self) {
+        if self.supervisor.processes().all(|process| process.spec().pm2.is_none()) {
+            return;
+        }
         let Some(path) = self.pm2.paths.as_ref().map(|paths| paths.dump.clone()) else { return };
         let records: Vec<Value> =
             self.all_ids().into_iter().filter_map(|id| self.saved_record(id)).collect();
-        if records.is_empty() {
-            return;
-        }
         let text = Value::Array(records).to_string();
         let write = || -> io::Result<()> {
             let new = path.with_added_extension("new");

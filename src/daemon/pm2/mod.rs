@@ -11,6 +11,7 @@
 //! | `bus`       | notices and output as events                                      |
 //! | `system`    | the host, and the daemon itself                                   |
 //! | `dump`      | the list as PM2 saves it                                          |
+//! | `moving`    | programs that come from such a list                               |
 
 mod answers;
 mod bus;
@@ -18,6 +19,7 @@ mod calls;
 mod changes;
 mod channel;
 mod dump;
+mod moving;
 mod records;
 mod sockets;
 mod system;
@@ -35,6 +37,7 @@ use crate::supervisor::spec::AppSpec;
 use crate::supervisor::vocabulary::Status;
 
 pub use answers::Then;
+pub use moving::Moving;
 pub use records::Shown;
 
 /// The interface for PM2's clients.

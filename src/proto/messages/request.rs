@@ -91,6 +91,11 @@ pub enum Ask {
     Apply(Box<Apply>),
     Save,
     Resurrect,
+    /// What PM2 has saved at `path`; `ids`: of its programs, in its order.
+    ResurrectPm2 {
+        path: String,
+        ids: Vec<u64>,
+    },
     Shutdown {
         leave_running: bool,
     },
@@ -301,13 +306,18 @@ fn ask(kind: &str, mut data: Fields) -> Result<Ask, ErrorReply> {
             wait: data.patience()?,
         })),
         "save" => Ask::Save,
-        "resurrect" if data.0.contains_key("from_pm2") => {
-            return Err(ErrorReply::new(
-                Code::Unsupported,
-                "reading a PM2 dump is not supported by this version",
-            ));
-        }
-        "resurrect" => Ask::Resurrect,
+        "resurrect" => match data.string("from_pm2")? {
+            None => Ask::Resurrect,
+            Some(path) if path.starts_with('/') => {
+                Ask::ResurrectPm2 { path, ids: data.numbers("ids")? }
+            }
+            Some(_) => {
+                return Err(ErrorReply::argument(
+                    "from_pm2",
+                    "'from_pm2' must be an absolute path",
+                ));
+            }
+        },
         "shutdown" => Ask::Shutdown { leave_running: data.flag("leave_running")? },
         other => {
             return Err(ErrorReply::new(Code::UnknownType, format!("unknown type '{other}'"))
@@ -449,6 +459,21 @@ impl Fields {
                 .collect::<Result<_, _>>()
                 .map(Some),
             Some(_) => Err(wrong()),
+        }
+    }
+
+    fn numbers(&mut self, name: &str) -> Result<Vec<u64>, ErrorReply> {
+        match self.take(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) if items.len() <= MAX_TARGETS => {
+                let numbers: Option<_> = items.iter().map(Value::as_u64).collect();
+                numbers.ok_or_else(|| {
+                    ErrorReply::argument(name, format!("'{name}' must be a list of numbers"))
+                })
+            }
+            Some(_) => {
+                Err(ErrorReply::argument(name, format!("'{name}' must be a list of numbers")))
+            }
         }
     }
 
