@@ -12,6 +12,8 @@ pub mod config;
 pub mod daemon;
 /// The data plane: what children write, and where it goes.
 pub mod logs;
+/// A thread that reads what processes and the host use.
+pub mod metrics;
 /// Wire formats, understood from memory: bytes to requests, notices to bytes.
 pub mod proto;
 /// Waiting: mio behind a small generic type.

@@ -17,7 +17,8 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("proto", &["base", "supervisor", "config", "web"]),
     ("reactor", &[]),
     ("logs", &["base", "sys", "supervisor::spec"]),
-    ("daemon", &["base", "sys", "supervisor", "config", "proto", "reactor", "logs"]),
+    ("metrics", &["base", "sys"]),
+    ("daemon", &["base", "sys", "supervisor", "config", "proto", "reactor", "logs", "metrics"]),
     ("cli", &["base", "supervisor", "config", "proto", "sys", "daemon"]),
     ("lib", &[]),
 ];

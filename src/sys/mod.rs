@@ -18,6 +18,8 @@ pub mod dir;
 mod errno;
 /// Pipes and their re-opening, socket pairs, the null device.
 pub mod fds;
+/// Files of `/proc` that are kept open and read again.
+pub mod figures;
 /// Signals to processes and to process groups.
 pub mod kill;
 /// Resource limits.
@@ -41,7 +43,7 @@ pub mod spawn;
 /// Bytes from pipe to file without passing through us.
 pub mod splice;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 /// Process trees: finding and ending them without control groups.
 pub mod tree;
 /// What is left of the unwinder.

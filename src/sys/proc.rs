@@ -13,7 +13,7 @@ use crate::sys::{is, process, wait};
 /// on both together for the usual stack of 8 MiB, twice.
 const MAX_STRINGS: u64 = 4 * 1024 * 1024;
 /// More than any `stat` line has, in bytes.
-const MAX_STAT: usize = 4096;
+pub(super) const MAX_STAT: usize = 4096;
 
 /// What pmd wants to know of `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,6 +26,8 @@ pub struct Stat {
     pub threads: u32,
     /// User and system time, in ticks.
     pub cpu_ticks: u64,
+    /// User and system time of its ended children that it has waited for, and of theirs, in ticks.
+    pub waited_ticks: u64,
     /// Ticks since the boot: with the pid it nearly names a process.
     pub start_time: u64,
     /// Resident memory, in pages.
@@ -73,7 +75,7 @@ pub fn start_time(pid: Pid) -> io::Result<Option<u64>> {
 
 /// The name of the program stands in parentheses and may hold anything, parentheses, spaces and
 /// line ends included; after the last one come numbers.
-fn parse_stat(line: &[u8]) -> Option<Stat> {
+pub(super) fn parse_stat(line: &[u8]) -> Option<Stat> {
     let end_of_name = line.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(line.get(end_of_name + 1..)?).ok()?;
     // Field 3 of the manual page, `proc_pid_stat(5)`, comes first.
@@ -84,7 +86,9 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let session = fields.next()?.parse().ok()?;
     let user: u64 = fields.nth(14 - 7)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    let threads = fields.nth(20 - 16)?.parse().ok()?;
+    let waited_user: i64 = fields.next()?.parse().ok()?;
+    let waited_system: i64 = fields.next()?.parse().ok()?;
+    let threads = fields.nth(20 - 18)?.parse().ok()?;
     let start_time = fields.nth(22 - 21)?.parse().ok()?;
     // A count that the kernel keeps loosely may be negative.
     let resident: i64 = fields.nth(24 - 23)?.parse().ok()?;
@@ -96,6 +100,7 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
         session,
         threads,
         cpu_ticks: user.saturating_add(system),
+        waited_ticks: u64::try_from(waited_user.saturating_add(waited_system)).unwrap_or(0),
         start_time,
         resident_pages: u64::try_from(resident).unwrap_or(0),
         exit_code,
@@ -156,6 +161,15 @@ pub fn command_line(pid: Pid) -> io::Result<Option<Vec<Vec<u8>>>> {
 pub fn environ_contains(pid: Pid, variable: &[u8]) -> bool {
     let Ok(Some(bytes)) = read_all(&format!("/proc/{pid}/environ")) else { return false };
     bytes.split(|&byte| byte == 0).any(|entry| entry == variable)
+}
+
+/// The value that `NAME=` has in the environment a process was started with. `None` for one we may
+/// not look at, and for a zombie.
+#[must_use]
+pub fn environ_value(pid: Pid, variable: &[u8]) -> Option<Vec<u8>> {
+    let bytes = read_all(&format!("/proc/{pid}/environ")).ok()??;
+    let mut entries = bytes.split(|&byte| byte == 0);
+    entries.find_map(|entry| entry.strip_prefix(variable)).map(<[u8]>::to_vec)
 }
 
 /// The first living process with this `NAME=value` in its environment that is not we ourselves,
@@ -259,7 +273,7 @@ fn gone_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-fn is_gone(error: &io::Error) -> bool {
+pub(super) fn is_gone(error: &io::Error) -> bool {
     is(error, libc::ENOENT) || is(error, libc::ESRCH)
 }
 
@@ -269,7 +283,7 @@ mod tests {
     use crate::sys::process::own_pid;
 
     /// As a kernel wrote it (Linux 6.18), with another name.
-    const LINE: &str = "4711 (a) R (b \n c) S 1 2 3 34816 4711 4194304 94 0 0 0 5 6 0 0 20 0 4 0 \
+    const LINE: &str = "4711 (a) R (b \n c) S 1 2 3 34816 4711 4194304 94 0 0 0 5 6 7 8 20 0 4 0 \
         9911 2318336 216 18446744073709551615 1 1 0 0 0 0 0 4096 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 \
         0 0 2304\n";
 
@@ -277,7 +291,8 @@ mod tests {
     fn a_name_made_to_deceive_does_not() {
         let stat = parse_stat(LINE.as_bytes()).unwrap();
         assert_eq!((stat.state, stat.parent, stat.group, stat.session), (b'S', 1, 2, 3));
-        assert_eq!((stat.cpu_ticks, stat.threads, stat.start_time), (11, 4, 9911));
+        assert_eq!((stat.cpu_ticks, stat.waited_ticks), (11, 15));
+        assert_eq!((stat.threads, stat.start_time), (4, 9911));
         assert_eq!((stat.resident_pages, stat.exit_code), (216, 2304));
         assert_eq!(stat.exit_status(), None);
     }

@@ -29,6 +29,7 @@ pub fn nameless_file(directory: &Path) -> File {
 }
 
 /// A tmpfs of its own size, gone with the value.
+#[derive(Debug)]
 pub struct SmallDisk(pub PathBuf);
 
 impl SmallDisk {
@@ -72,6 +73,7 @@ pub fn is_root() -> bool {
 
 /// A shell with a script, what it prints and how it ends. Its standard output is a pipe of which
 /// it holds the writing end alone; its standard input ends when the value does.
+#[derive(Debug)]
 pub struct Shell {
     pub pid: Pid,
     pub output: File,
