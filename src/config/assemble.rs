@@ -108,6 +108,8 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
             .unwrap_or(DEFAULTS.exp_backoff_restart_delay),
         backoff_always: false,
         unstable_window: false,
+        // PM2's way to say "no limit" is 0.
+        max_memory_restart: fields.bytes("max_memory_restart").filter(|&most| most > 0),
         kill_signal: signal(fields).unwrap_or(DEFAULTS.kill_signal),
         kill_timeout: fields.duration("kill_timeout").unwrap_or(DEFAULTS.kill_timeout),
         treekill: fields.flag("treekill").unwrap_or(true),

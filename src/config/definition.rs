@@ -204,6 +204,7 @@ fn life(spec: &AppSpec) -> Vec<Field> {
         time("min_uptime", spec.min_uptime, DEFAULTS.min_uptime),
         time("restart_delay", spec.restart_delay, Duration::ZERO),
         time("exp_backoff_restart_delay", spec.exp_backoff_restart_delay, backoff),
+        optional("max_memory_restart", spec.max_memory_restart),
         field(
             "kill_signal",
             spec.kill_signal.to_string(),

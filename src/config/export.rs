@@ -150,7 +150,7 @@ fn portable(spec: &AppSpec) -> Fields {
                 let time = value.as_u64().map(Duration::from_millis).unwrap_or_default();
                 *value = Value::from(units::exact_duration(time));
             }
-            "log_max_size" => {
+            "log_max_size" | "max_memory_restart" => {
                 *value = Value::from(units::exact_bytes(value.as_u64().unwrap_or(0)));
             }
             // `$` means something in these.

@@ -40,6 +40,9 @@ pub(super) fn compose(apps: &[AppSpec], notes: &mut Vec<String>) -> String {
             line("user", yaml(&format!("{user}{group}")));
         }
         line("restart", compose_restart(spec).to_owned());
+        if let Some(most) = spec.max_memory_restart {
+            line("mem_limit", most.to_string());
+        }
         line("stop_signal", spec.kill_signal.to_string());
         line("stop_grace_period", seconds(spec.kill_timeout));
         if !spec.env_file.is_empty() {
@@ -195,7 +198,7 @@ fn service(spec: &AppSpec, text: &mut String) {
         ("LimitNPROC", spec.limits.nproc),
         ("LimitCORE", spec.limits.core),
         ("LimitAS", spec.limits.address_space),
-        ("MemoryMax", spec.limits.memory),
+        ("MemoryMax", spec.limits.memory.or(spec.max_memory_restart)),
         ("TasksMax", spec.limits.pids),
     ];
     for (name, limit) in limits {

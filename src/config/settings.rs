@@ -4,6 +4,7 @@
 //! that names it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -33,6 +34,10 @@ pub struct Settings {
     /// Starts at a time at boot and in `apply`; `None`: the number of CPUs.
     pub parallel: Option<usize>,
     pub pm2: Pm2Settings,
+    /// Between two messages to a subscriber to metrics who names no interval.
+    pub metrics_interval: Duration,
+    /// Between two looks at processes whose memory is limited.
+    pub memory_check_interval: Duration,
 }
 
 /// Defaults for the logs of all apps, and the cap for them together.
@@ -106,6 +111,8 @@ impl Default for Settings {
             },
             parallel: None,
             pm2: Pm2Settings { enabled: true, home: None, version: PM2_VERSION.to_owned() },
+            metrics_interval: Duration::from_secs(1),
+            memory_check_interval: Duration::from_secs(1),
         }
     }
 }
@@ -139,21 +146,15 @@ pub const KEYS: &[&str] = &[
     "log.full",
     "log.total",
     "parallel",
+    "metrics_interval",
+    "memory_check_interval",
     "pm2.enabled",
     "pm2.home",
     "pm2.version",
 ];
 
 /// Settings that a later version acts on; `.*` stands for everything below.
-const LATER: &[&str] = &[
-    "metrics_interval",
-    "memory_check_interval",
-    "log.compress",
-    "keeper",
-    "web.*",
-    "agent.*",
-    "ipevents.*",
-];
+const LATER: &[&str] = &["log.compress", "keeper", "web.*", "agent.*", "ipevents.*"];
 
 /// What else may stand at the top of `pmd.json`.
 const NOT_SETTINGS: &[&str] = &["$schema", "apps", "namespaces", "deploy"];
@@ -295,6 +296,10 @@ impl Reader<'_> {
             }
             "log.full" => keep(&mut log.full, choice(value, FULL), "\"drop\" or \"block\""),
             "log.total" => keep(&mut log.total, fields::as_bytes(value).map(Some), SIZE),
+            "metrics_interval" => keep(&mut settings.metrics_interval, interval(value), INTERVAL),
+            "memory_check_interval" => {
+                keep(&mut settings.memory_check_interval, interval(value), INTERVAL)
+            }
             _ => keep(&mut settings.parallel, whole(value, 1).map(Some), "a number from 1"),
         };
         if let Err(expected) = expected {
@@ -330,6 +335,7 @@ impl Reader<'_> {
 
 const FLAG: &str = "true or false";
 const PATH: &str = "an absolute path";
+const INTERVAL: &str = "a time from 250ms to 1h";
 const SIZE: &str = "a size like 512K, 10M or 1G";
 
 /// Stores what was read; gives `expected` back where nothing was.
@@ -345,6 +351,11 @@ fn whole(value: &Value, least: i64) -> Option<usize> {
     fields::as_whole(value)
         .filter(|&number| number >= least && number <= 1_000_000)
         .and_then(|number| usize::try_from(number).ok())
+}
+
+fn interval(value: &Value) -> Option<Duration> {
+    let range = Duration::from_millis(250)..=Duration::from_secs(3600);
+    fields::as_duration(value).filter(|time| range.contains(time))
 }
 
 fn choice<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Option<T> {
@@ -403,6 +414,7 @@ mod tests {
             &json!({
                 "max_connections": 64, "log_level": "debug", "save": false, "resurrect": "false",
                 "stop_on_exit": false, "state": {"mode": "volatile"}, "parallel": 2,
+                "metrics_interval": "5s", "memory_check_interval": 250,
                 "log": {"dir": "/srv/logs", "max_size": "1M", "keep": 2},
                 "log.type": "json", "log.full": "block", "log.total": 4096, "log.target": "none",
                 "pm2": {"enabled": false, "home": "/srv/pm2"}, "pm2.version": "6.0.0"
@@ -425,6 +437,8 @@ mod tests {
                     version: "6.0.0".to_owned(),
                 },
                 parallel: Some(2),
+                metrics_interval: Duration::from_secs(5),
+                memory_check_interval: Duration::from_millis(250),
                 log: LogSettings {
                     dir: Some(PathBuf::from("/srv/logs")),
                     place: LogPlace::Nowhere,
@@ -449,7 +463,8 @@ mod tests {
   "state": "volatile",
   "web": {"listen": ["127.0.0.1:9615"], "max_clients": 5},
   "keeper": true,
-  "save": 1
+  "save": 1,
+  "metrics_interval": "10ms"
 }"#;
         let value = serde_json::from_str(text).unwrap();
         let problems = Settings::read(&value, Some(("pmd.json", text))).unwrap_err();
@@ -458,6 +473,7 @@ mod tests {
         assert_eq!(
             lines,
             [
+                "pmd.json:10:23: 'metrics_interval' must be a time from 250ms to 1h, not \"10ms\"",
                 "pmd.json:2:3: unknown setting 'max_conections' (did you mean 'max_connections'?)",
                 "pmd.json:3:22: 'max_connections' must be a number from 16, not 5",
                 "pmd.json:4:11: unknown setting 'log.max_sise' (did you mean 'log.max_size'?)",

@@ -205,6 +205,7 @@ impl Daemon {
             | NoticeKind::Health { .. }
             | NoticeKind::HealthCheckFailed { .. }
             | NoticeKind::Adopted { .. }
+            | NoticeKind::MemoryLimitExceeded { .. }
             | NoticeKind::ConfigChanged { .. }
             | NoticeKind::Deleted => {}
         }

@@ -115,6 +115,7 @@ impl Daemon {
             | NoticeKind::NotReady { .. }
             | NoticeKind::HealthCheckFailed { .. }
             | NoticeKind::Adopted { .. }
+            | NoticeKind::MemoryLimitExceeded { .. }
             | NoticeKind::ConfigChanged { .. }
             | NoticeKind::Deleted) => {
                 let crashed = matches!(kind, NoticeKind::Crashed { .. });

@@ -29,6 +29,8 @@ pub enum ExitReason {
     Unhealthy,
     /// It was told to make room for its next life.
     Restart,
+    /// It was told to make room for its next life because it used too much memory.
+    Memory,
     /// It was replaced, or was the successor that failed to replace another.
     Reload,
 }

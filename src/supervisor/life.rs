@@ -382,12 +382,16 @@ impl Process {
             let reason = match (self.seat, ending.reason) {
                 (Seat::Side(_), _) | (Seat::Front(_), RestartReason::Reload) => ExitReason::Reload,
                 (Seat::Front(_), RestartReason::Health) if again => ExitReason::Unhealthy,
+                (Seat::Front(_), RestartReason::Memory) if again => ExitReason::Memory,
                 (Seat::Front(_), RestartReason::Crash | RestartReason::Command) if again => {
                     ExitReason::Restart
                 }
                 (
                     Seat::Front(_),
-                    RestartReason::Crash | RestartReason::Command | RestartReason::Health,
+                    RestartReason::Crash
+                    | RestartReason::Command
+                    | RestartReason::Health
+                    | RestartReason::Memory,
                 ) => ExitReason::Stop,
             };
             self.exits.record(Exit { at: cx.now.wall, status, uptime, reason });

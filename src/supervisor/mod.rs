@@ -10,6 +10,7 @@
 //! | `process`       | one process: states, events, the transition table                  |
 //! | `life`, `view`  | how its transitions are made; what it tells about itself           |
 //! | `restart`       | whether and when it gets another life                              |
+//! | `limits`        | what a measurement leads to                                        |
 //! | `exits`         | how its last children ended                                        |
 //! | `served`        | its port                                                           |
 //! | `health`        | whether it is healthy                                              |
@@ -44,6 +45,7 @@ mod exits;
 mod health;
 mod judge;
 mod life;
+mod limits;
 mod operations;
 mod outcome;
 mod process;
@@ -142,6 +144,7 @@ impl Supervisor {
             Input::Ready { child } => self.news(child, Event::Ready, turn),
             Input::Exited { child, status } => self.news(child, Event::Exited(status), turn),
             Input::Swept { child, left } => self.news(child, Event::Swept(left), turn),
+            Input::Measured { child, memory } => self.measured(child, memory, turn),
         }
         self.settle(turn);
     }

@@ -115,9 +115,15 @@ fn step(random: &mut Random, world: &mut World, apps: &[Rc<AppSpec>]) {
                 world.hand_in(Input::Ready { child });
             }
         }
-        58..62 => {
+        58..60 => {
+            if let Some(child) = world.some_alive(random) {
+                world.hand_in(Input::Measured { child, memory: u64::from(random.below(3)) });
+            }
+        }
+        60..62 => {
             let child = ChildId(u64::from(random.below(300)));
-            world.hand_in_if_unknown(match random.below(5) {
+            world.hand_in_if_unknown(match random.below(6) {
+                4 => Input::Measured { child, memory: 9 },
                 0 => Input::Ready { child },
                 1 => Input::Exited { child, status: ExitStatus::Unknown },
                 3 => Input::Probed { child, probe: world::FAILED },
@@ -285,6 +291,7 @@ fn apps(random: &mut Random) -> Vec<Rc<AppSpec>> {
         app.wait_ready = random.one_in(2);
         app.treekill = !random.one_in(4);
         app.max_restarts = random.pick([0, 1, 3, 16]);
+        app.max_memory_restart = random.pick([None, Some(0), Some(1)]);
         app.min_uptime = Duration::from_millis(random.pick([0, 50, 1000, 40_000]));
         app.restart_delay = Duration::from_millis(random.pick([0, 0, 120, 20_000]));
         app.exp_backoff_restart_delay = Duration::from_millis(random.pick([0, 100, 100, 16_000]));

@@ -114,6 +114,9 @@ pub struct Terms {
     /// that was asked for, and a stable one in between changes nothing.
     pub unstable_window: bool,
 
+    /// Resident memory of the whole process tree, in bytes; above it the process is restarted.
+    pub max_memory_restart: Option<u64>,
+
     pub kill_signal: Signal,
     pub kill_timeout: Duration,
     /// Stop the whole process tree, not only the main process.
@@ -169,6 +172,7 @@ impl Default for Terms {
             exp_backoff_restart_delay: Duration::from_millis(100),
             backoff_always: false,
             unstable_window: false,
+            max_memory_restart: None,
             kill_signal: Signal::INT,
             kill_timeout: Duration::from_millis(1600),
             treekill: true,
@@ -246,6 +250,7 @@ record!(Terms {
     exp_backoff_restart_delay,
     backoff_always,
     unstable_window,
+    max_memory_restart,
     kill_signal,
     kill_timeout,
     treekill,

@@ -335,6 +335,7 @@ fn word(effect: &Effect) -> &'static str {
             NoticeKind::Health { to, .. } => to.name(),
             NoticeKind::HealthCheckFailed { .. } => "check failed!",
             NoticeKind::Adopted { .. } => "adopted!",
+            NoticeKind::MemoryLimitExceeded { .. } => "memory!",
             NoticeKind::ConfigChanged { .. } => "config changed!",
             NoticeKind::Deleted => "deleted!",
         },

@@ -225,6 +225,11 @@ pub enum Input {
         child: ChildId,
         left: usize,
     },
+    /// The child's tree was measured: its resident memory in bytes.
+    Measured {
+        child: ChildId,
+        memory: u64,
+    },
 }
 
 /// Something to do outside.
@@ -541,6 +546,11 @@ pub enum NoticeKind {
     Adopted {
         pid: Pid,
     },
+    /// Its tree uses more memory than it may, in bytes; it is restarted.
+    MemoryLimitExceeded {
+        memory: u64,
+        limit: u64,
+    },
     ConfigChanged {
         fields: Vec<&'static str>,
     },
@@ -555,6 +565,8 @@ pub enum RestartReason {
     Reload,
     /// It was unhealthy.
     Health,
+    /// It used more memory than it may.
+    Memory,
 }
 
 /// Why a process is `errored`.

@@ -135,7 +135,6 @@ fn options_and_commands_of_later_versions_are_neither_taken_nor_guessed_at() {
     for words in [
         &["start", "a", "--watch"][..],
         &["start", "a", "-c", "* * * * *"],
-        &["start", "a", "--max-memory-restart", "1G"],
         &["monit"],
         &["startup"],
     ] {

@@ -12,7 +12,7 @@ use crate::config::json::object;
 use crate::config::{environment, names, units, words};
 
 /// Options whose value is a field of the same name (with `_`), and its form.
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 23] = [
     "name",
     "namespace",
     "exec-mode",
@@ -21,6 +21,7 @@ const FIELDS: [&str; 22] = [
     "env-file",
     "restart",
     "max-restarts",
+    "max-memory-restart",
     "min-uptime",
     "restart-delay",
     "exp-backoff-restart-delay",
@@ -314,6 +315,7 @@ mod tests {
             "-k",
             "5s",
             "--max-restarts=3",
+            "--max-memory=1.5G",
             "--env",
             "A=1",
             "-e",
@@ -347,7 +349,8 @@ mod tests {
             Value::Object(fields),
             json!({
                 "script": "app.js", "args": ["--port", "1"], "name": "web", "instances": "max",
-                "kill_timeout": 5000, "max_restarts": 3, "env": {"A": "1", "B": "2"},
+                "kill_timeout": 5000, "max_restarts": 3,
+                "max_memory_restart": "1.5G", "env": {"A": "1", "B": "2"},
                 "error_file": "/tmp/err.log", "autorestart": false, "stop_exit_codes": [0, 64],
                 "depends_on": {"db": "ready", "job": "done"}, "uid": "www", "gid": "staff",
                 "port": "3000-3003", "pid_file": "/run/web.pid",

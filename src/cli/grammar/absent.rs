@@ -98,7 +98,7 @@ const LATER: [&str; 33] = [
     "autoinstall",
 ];
 
-const LATER_OPTIONS: [&str; 20] = [
+const LATER_OPTIONS: &[&str] = &[
     "watch",
     "ignore-watch",
     "watch-delay",
@@ -107,8 +107,6 @@ const LATER_OPTIONS: [&str; 20] = [
     "c",
     "schedule",
     "listen",
-    "max-memory-restart",
-    "max-memory",
     "log-target",
     "shutdown-with-message",
     "deep-monitoring",

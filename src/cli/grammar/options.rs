@@ -110,6 +110,9 @@ pub const START: &[Opt] = &[
         "first pause after a short run; grows to 15 s",
     )
     .under(RESTARTS),
+    Opt::value("max-memory-restart", Kind::Size, "SIZE", "restart when its tree uses more memory")
+        .aliases(&["max-memory"])
+        .under(RESTARTS),
     Opt::value("stop-exit-codes", Kind::Codes, "0,64", "exits that are final").under(RESTARTS),
     KILL_TIMEOUT.under(STOPS),
     Opt::value("kill-signal", Kind::Signal, "SIG", "first signal of a stop").under(STOPS),
@@ -294,6 +297,7 @@ pub const RUN_OPTIONS: &[Opt] = &[
     of_start("min-uptime"),
     of_start("restart-delay"),
     of_start("exp-backoff-restart-delay"),
+    of_start("max-memory-restart"),
     of_start("stop-exit-codes"),
     of_start("kill-timeout"),
     of_start("kill-signal"),

@@ -160,6 +160,7 @@ impl Random {
             min_uptime: self.time(),
             restart_delay: self.time(),
             exp_backoff_restart_delay: self.time(),
+            max_memory_restart: self.maybe(|random| (random.next() >> 20) + 1),
             kill_signal: Signal::new(i32::try_from(self.below(31)).unwrap() + 1).unwrap(),
             kill_timeout: self.time(),
             treekill: self.chance(),

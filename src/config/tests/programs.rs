@@ -203,12 +203,13 @@ fn an_ecosystem_file_as_people_have_it_is_understood() {
     assert_eq!(api.interpreter.as_deref(), Some("node"));
     assert_eq!(api.interpreter_args, ["--max-old-space-size=1024"]);
     assert_eq!(api.env.get("PORT"), Some("3000"));
+    assert_eq!(api.max_memory_restart, Some(1 << 30));
     assert!(api.wait_ready && api.logs.merge && api.inherit_env);
     assert_eq!(worker.args, ["--queue", "high", "--name", "big jobs"]);
     assert_eq!(&*worker.cwd, Path::new("/opt/worker"));
     // What it asks for and does not get is said, each once.
     let warnings: Vec<String> = resolved.warnings.iter().map(|w| w.message.clone()).collect();
-    for field in ["exec_mode", "max_memory_restart", "ignore_watch", "cron_restart", "vizion"] {
+    for field in ["exec_mode", "ignore_watch", "cron_restart", "vizion"] {
         let about = warnings.iter().filter(|text| text.starts_with(&format!("'{field}'")));
         assert_eq!(about.count(), 1, "{field}: {warnings:?}");
     }

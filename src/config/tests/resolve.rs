@@ -276,7 +276,6 @@ fn what_comes_later_is_not_accepted_in_silence() {
     for (field, shown) in [
         (r#""watch": true"#, "watch"),
         (r#""cron": "0 2 * * *""#, "cron"),
-        (r#""maxMemoryRestart": "150M""#, "maxMemoryRestart"),
         (r#""listen": "tcp:80""#, "listen"),
         (r#""shutdown_with_message": true"#, "shutdown_with_message"),
         (r#""log_compress": true"#, "log_compress"),

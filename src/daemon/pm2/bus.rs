@@ -55,6 +55,7 @@ impl Daemon {
             | NoticeKind::Health { .. }
             | NoticeKind::HealthCheckFailed { .. }
             | NoticeKind::Adopted { .. }
+            | NoticeKind::MemoryLimitExceeded { .. }
             | NoticeKind::ConfigChanged { .. }
             | NoticeKind::Deleted => {}
         }

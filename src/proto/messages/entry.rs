@@ -107,6 +107,7 @@ impl LastExit {
                 ExitReason::Crash | ExitReason::Finished => "exit",
                 ExitReason::Stop | ExitReason::Restart => "command",
                 ExitReason::Unhealthy => "health",
+                ExitReason::Memory => "memory",
                 ExitReason::Reload => "reload",
             },
         }

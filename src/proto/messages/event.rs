@@ -243,6 +243,10 @@ fn event_details(kind: &NoticeKind) -> Option<(&'static str, Map<String, Value>)
                    "error": probe.error.as_deref(), "response_time": millis(probe.took)}),
         ),
         NoticeKind::Adopted { pid } => ("adopted", json!({"pid": pid})),
+        NoticeKind::MemoryLimitExceeded { memory, limit } => (
+            "memory_limit_exceeded",
+            json!({"memory": memory, "limit": limit, "action": "restart"}),
+        ),
         NoticeKind::ConfigChanged { fields } => ("config_changed", json!({"fields": fields})),
         NoticeKind::Deleted => ("deleted", json!({})),
     };
@@ -272,6 +276,7 @@ fn reason_word(reason: RestartReason) -> &'static str {
         RestartReason::Command => "command",
         RestartReason::Reload => "reload",
         RestartReason::Health => "health",
+        RestartReason::Memory => "memory",
     }
 }
 

@@ -244,7 +244,10 @@ impl Laws {
                 self.pauses.remove(&id);
             }
             NoticeKind::Crashed { .. }
-            | NoticeKind::Restarted { reason: RestartReason::Crash, .. }
+            | NoticeKind::Restarted {
+                reason: RestartReason::Crash | RestartReason::Memory, ..
+            }
+            | NoticeKind::MemoryLimitExceeded { .. }
             | NoticeKind::Stopped { .. }
             | NoticeKind::Errored { .. }
             | NoticeKind::NotReady { .. }

@@ -128,7 +128,8 @@ impl World {
             | Input::Ready { child }
             | Input::Probed { child, .. }
             | Input::Exited { child, .. }
-            | Input::Swept { child, .. } => child,
+            | Input::Swept { child, .. }
+            | Input::Measured { child, .. } => child,
             Input::Request { .. } => return,
         };
         if !self.kids.contains_key(&child) {
@@ -319,7 +320,7 @@ impl World {
                     });
                 }
             }
-            Input::Swept { .. } | Input::Request { .. } => {}
+            Input::Swept { .. } | Input::Measured { .. } | Input::Request { .. } => {}
         }
     }
 

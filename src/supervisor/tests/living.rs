@@ -1,6 +1,7 @@
 //! Starts, deaths, restarts, readiness.
 
 use super::*;
+use crate::supervisor::ExitReason;
 use crate::supervisor::spec::Restart;
 use crate::supervisor::vocabulary::{ErroredReason, Failure, RestartReason};
 
@@ -306,4 +307,61 @@ fn a_thousand_exits_at_one_moment_give_a_thousand_restarts() {
     }
     assert_eq!(world.words().iter().filter(|word| **word == "spawn").count(), 1000);
     assert!(world.supervisor.processes().all(|process| process.restarts() == 1));
+}
+
+#[test]
+fn a_tree_above_its_memory_limit_is_restarted_and_that_is_no_crash() {
+    let limited = |it: &mut AppSpec| {
+        it.max_memory_restart = Some(100);
+        it.max_restarts = 1;
+    };
+    let mut world = World::with([spec_with("web", limited), spec_with("free", |_| {})]);
+    world.forget_effects();
+    let measured = |world: &mut World, name: &str, memory| {
+        let child = world.process(name).child().unwrap();
+        world.handle(Input::Measured { child, memory });
+        child
+    };
+    measured(&mut world, "web", 100);
+    measured(&mut world, "free", u64::MAX);
+    assert!(world.done.is_empty(), "{:?}", world.words());
+    let old = measured(&mut world, "web", 101);
+    assert_eq!(
+        world.words(),
+        [
+            "memory!",
+            "signal",
+            "stopping",
+            "sweep",
+            "spawn",
+            "restarting",
+            "release",
+            "online",
+            "restarted!"
+        ]
+    );
+    let kinds: Vec<_> = world.notices().into_iter().map(|notice| notice.kind.clone()).collect();
+    assert_eq!(kinds[0], NoticeKind::MemoryLimitExceeded { memory: 101, limit: 100 });
+    let reason = RestartReason::Memory;
+    let told = |kind: &NoticeKind| matches!(kind, NoticeKind::Restarted { reason: it, .. } if *it == reason);
+    assert!(kinds.iter().any(told), "{kinds:?}");
+    let process = world.process("web");
+    assert_eq!((process.restarts(), process.unstable_restarts()), (1, 0));
+    assert_eq!(process.last_exit().map(|exit| exit.reason), Some(ExitReason::Memory));
+    // Late news of the old child.
+    world.forget_effects();
+    world.handle(Input::Measured { child: old, memory: 500 });
+    assert!(world.done.is_empty(), "{:?}", world.words());
+}
+
+#[test]
+fn who_is_on_the_way_out_is_not_measured() {
+    let mut world = World::with([spec_with("web", |it| it.max_memory_restart = Some(1))]);
+    world.deaf.insert("web".to_owned());
+    world.command(Action::Stop { kill_timeout: None }, "web");
+    world.forget_effects();
+    let child = world.process("web").child().unwrap();
+    world.handle(Input::Measured { child, memory: 2 });
+    assert!(world.done.is_empty(), "{:?}", world.words());
+    assert_eq!(world.status("web"), Status::Stopping);
 }
