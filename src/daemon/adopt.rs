@@ -124,6 +124,8 @@ impl Daemon {
             Interest::READABLE,
             Key::Adopted(found.child),
         )?;
+        let process = self.supervisor.process(found.process);
+        let limited = process.is_some_and(|it| it.running_spec().max_memory_restart.is_some());
         self.children.insert(
             found.child,
             Child {
@@ -138,6 +140,7 @@ impl Daemon {
                 port: found.port,
                 slot: found.slot,
                 successor: false,
+                limited,
                 stdin: None,
                 notification: None,
             },
@@ -184,6 +187,7 @@ impl Daemon {
         let raw = adopted.pidfd.as_raw_fd();
         let watch = adopted.watch;
         let _ = self.reactor.suspend(watch, &mut Pipe::source(&raw));
+        self.note_spent(id, std::time::Duration::ZERO);
         self.children.reaped(id);
         self.on_exit(id, status.unwrap_or(crate::base::ExitStatus::Unknown));
     }

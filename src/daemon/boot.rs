@@ -28,6 +28,7 @@ use crate::daemon::key::Key;
 use crate::daemon::launch::Launcher;
 use crate::daemon::live::LiveTable;
 use crate::daemon::log::{Level, OwnLog};
+use crate::daemon::metrics::Figures;
 use crate::daemon::news::{News, subject_of};
 use crate::daemon::notify::NotifySocket;
 use crate::daemon::output::Busy;
@@ -310,6 +311,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         live: parts.live,
         saving: parts.saving,
         news: News::default(),
+        figures: Figures::default(),
         notify,
         waker,
         connections,

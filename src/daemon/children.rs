@@ -28,6 +28,8 @@ pub struct Child {
     pub slot: SlotId,
     pub successor: bool,
     /// The daemon's end of its stdin, where that is a pipe.
+    /// Its memory is limited.
+    pub limited: bool,
     pub stdin: Option<std::fs::File>,
     pub notification: Option<Notification>,
 }
@@ -51,12 +53,30 @@ pub struct Notification {
 pub struct Children {
     by_id: HashMap<ChildId, Child>,
     by_pid: HashMap<Pid, ChildId>,
+    /// Living ones whose memory is limited.
+    limited: usize,
+    /// Counts births and deaths.
+    changes: u64,
 }
 
 impl Children {
     pub fn insert(&mut self, id: ChildId, child: Child) {
+        self.changes += 1;
+        self.limited += usize::from(child.limited);
         self.by_pid.insert(child.pid, id);
         self.by_id.insert(id, child);
+    }
+
+    /// Whether the memory of any living child is limited.
+    #[must_use]
+    pub fn any_is_limited(&self) -> bool {
+        self.limited > 0
+    }
+
+    /// Another number after every birth and every death.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     #[must_use]
@@ -76,18 +96,18 @@ impl Children {
 
     /// The main process has been reaped: from now on the kernel may use its pid again.
     pub fn reaped(&mut self, id: ChildId) {
-        if let Some(child) = self.by_id.get_mut(&id) {
-            child.lives = false;
+        if let Some(child) = self.by_id.get_mut(&id)
+            && std::mem::take(&mut child.lives)
+        {
+            self.changes += 1;
+            self.limited -= usize::from(child.limited);
             self.by_pid.remove(&child.pid);
         }
     }
 
     pub fn remove(&mut self, id: ChildId) -> Option<Child> {
-        let child = self.by_id.remove(&id)?;
-        if child.lives {
-            self.by_pid.remove(&child.pid);
-        }
-        Some(child)
+        self.reaped(id);
+        self.by_id.remove(&id)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (ChildId, &Child)> {

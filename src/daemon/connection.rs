@@ -158,20 +158,17 @@ impl Connections {
 
     /// Offers news to everyone.
     pub fn publish(&mut self, news: &Publication, now: Now, ids: &MessageIds) {
-        let mut demands = Vec::new();
         for (&id, client) in &mut self.clients {
-            if client.phase != Phase::Open || client.input_ended {
-                continue;
-            }
-            let (talk, mut cx) = client.context(now, ids, &mut demands);
-            if let Err(hangup) = talk.publish(news, &mut cx) {
-                client.end(hangup);
-            } else if client.out.is_empty() || client.blocked {
-                continue;
-            }
-            if !std::mem::replace(&mut client.touched, true) {
+            if client.hear(news, now, ids) && !std::mem::replace(&mut client.touched, true) {
                 self.touched.push(id);
             }
+        }
+    }
+
+    /// Hands news to one client.
+    pub fn publish_to(&mut self, id: ConnId, news: &Publication, now: Now, ids: &MessageIds) {
+        if self.clients.get_mut(&id).is_some_and(|client| client.hear(news, now, ids)) {
+            self.touch(id);
         }
     }
 
@@ -314,6 +311,22 @@ impl Connection {
         (self.protocol.talk(), Context { now, ids, out: &mut self.out, demands })
     }
 
+    /// Takes news. True if it is to be looked at again.
+    fn hear(&mut self, news: &Publication, now: Now, ids: &MessageIds) -> bool {
+        if self.phase != Phase::Open || self.input_ended {
+            return false;
+        }
+        let mut demands = Vec::new();
+        let (talk, mut cx) = self.context(now, ids, &mut demands);
+        match talk.publish(news, &mut cx) {
+            Ok(()) => !self.out.is_empty() && !self.blocked,
+            Err(hangup) => {
+                self.end(hangup);
+                true
+            }
+        }
+    }
+
     /// Closes when everything is sent, or at once.
     pub(super) fn end(&mut self, hangup: Hangup) {
         self.phase = match (hangup, self.phase) {
@@ -430,13 +443,20 @@ impl Daemon {
     /// Does what a client demanded, and closes it if it is to be closed.
     fn meet(&mut self, id: ConnId, demands: Vec<(u64, Demand)>, understood: Result<(), Hangup>) {
         for (tag, demand) in demands {
-            match demand {
-                Demand::Ask(ask) => self.ask(id, tag, ask),
-                Demand::Pm2(call) => self.pm2_call(id, tag, call),
+            match self.must_measure(&demand) {
+                Some(scope) => self.meet_when_measured(id, tag, demand, scope),
+                None => self.meet_one(id, tag, demand),
             }
         }
         if let Err(hangup) = understood {
             self.end_connection(id, hangup);
+        }
+    }
+
+    pub(super) fn meet_one(&mut self, id: ConnId, tag: u64, demand: Demand) {
+        match demand {
+            Demand::Ask(ask) => self.ask(id, tag, ask),
+            Demand::Pm2(call) => self.pm2_call(id, tag, call),
         }
     }
 
@@ -466,6 +486,7 @@ impl Daemon {
         }
         self.pm2_hung_up(id);
         drop(client);
+        self.follow_metrics(id, &[]);
         if self.connections.paused_until.is_some() {
             self.resume_accepting();
         }

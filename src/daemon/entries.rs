@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 
@@ -37,6 +38,12 @@ pub struct Entry {
     pub limits_are_set: bool,
     /// What PM2's clients are shown; only where one has asked.
     pub pm2: Option<Box<Shown>>,
+    /// Processor time of its children that have ended.
+    pub spent: Duration,
+    /// The most processor time that was told of it: a counter that never goes back.
+    pub told_cpu: Duration,
+    /// How often its tree was found to use too much memory.
+    pub memory_hits: u32,
 }
 
 /// One output stream: a pipe that the daemon keeps for the whole life of the entry. The child gets
@@ -100,6 +107,9 @@ impl Entry {
             cookie,
             limits_are_set: false,
             pm2: None,
+            spent: Duration::ZERO,
+            told_cpu: Duration::ZERO,
+            memory_hits: 0,
         }
     }
 

@@ -269,6 +269,7 @@ impl Daemon {
                 port,
                 slot,
                 successor,
+                limited: spec.max_memory_restart.is_some(),
                 stdin,
                 notification,
             },

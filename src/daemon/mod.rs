@@ -23,10 +23,12 @@ mod launch;
 mod live;
 mod log;
 mod log_requests;
+mod metrics;
 mod names;
 mod news;
 mod notify;
 mod output;
+mod paces;
 mod places;
 mod plan;
 mod pm2;
@@ -60,6 +62,7 @@ use crate::supervisor::vocabulary::{Effect, Input, ReplyTo, Request};
 use crate::sys::clock;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
+use crate::sys::wait::Reaped;
 
 use children::Children;
 use connection::Connections;
@@ -70,6 +73,7 @@ use key::Key;
 use launch::Launcher;
 use live::LiveTable;
 use log::OwnLog;
+use metrics::Figures;
 use news::News;
 use notify::NotifySocket;
 use output::Busy;
@@ -122,6 +126,7 @@ pub struct Daemon {
     live: LiveTable,
     saving: Saving,
     news: News,
+    figures: Figures,
     notify: Option<(NotifySocket, Slot)>,
     waker: Waker,
     connections: Connections,
@@ -180,6 +185,7 @@ impl Daemon {
             }
             self.attend_connections();
             self.fire_timers();
+            self.attend_metrics();
             self.settle();
             self.hear_last_words();
             self.pump_busy();
@@ -223,6 +229,7 @@ impl Daemon {
             self.saving.next_deadline(),
             self.connections.next_deadline(),
             self.probes.next_deadline(),
+            self.figures.next_deadline(),
             self.container.as_ref().and_then(container::Running::next_deadline),
             leaving,
             self.trim_at,
@@ -247,6 +254,7 @@ impl Daemon {
             Key::Waker => {
                 self.on_worker();
                 self.take_names();
+                self.on_sample();
             }
         }
         Ok(())
@@ -313,12 +321,13 @@ impl Daemon {
 
     fn reap(&mut self) -> io::Result<()> {
         for _ in 0..REAPS_PER_TURN {
-            let Some((pid, status)) = crate::sys::wait::reap_one()? else {
+            let Some(Reaped { pid, status, cpu }) = crate::sys::wait::reap_one()? else {
                 self.reap_due = false;
                 return Ok(());
             };
             match self.children.by_pid(pid) {
                 Some(child) => {
+                    self.note_spent(child, cpu);
                     self.children.reaped(child);
                     self.on_exit(child, status);
                     self.settle();

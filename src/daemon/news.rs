@@ -118,6 +118,11 @@ impl Daemon {
             | NoticeKind::MemoryLimitExceeded { .. }
             | NoticeKind::ConfigChanged { .. }
             | NoticeKind::Deleted) => {
+                if matches!(kind, NoticeKind::MemoryLimitExceeded { .. })
+                    && let Some(entry) = self.entries.get_mut(&notice.process)
+                {
+                    entry.memory_hits += 1;
+                }
                 let crashed = matches!(kind, NoticeKind::Crashed { .. });
                 let listened = self.connections.wants("process_event");
                 let last_output =

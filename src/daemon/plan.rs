@@ -46,10 +46,13 @@ const NEVER: [&str; 9] = [
     "WATCHDOG_USEC",
 ];
 
+/// How the variable begins that carries the cookie.
+pub const COOKIE_VARIABLE: &str = "PMD_COOKIE=";
+
 /// The variable that carries the cookie, as it stands in the child's environment.
 #[must_use]
 pub fn cookie_variable(cookie: u64) -> String {
-    format!("PMD_COOKIE={cookie:016x}")
+    format!("{COOKIE_VARIABLE}{cookie:016x}")
 }
 
 /// Fills `env`: what was inherited, then the environment files, then the app's own variables, then

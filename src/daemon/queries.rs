@@ -30,9 +30,13 @@ impl Daemon {
             let facts = if brief { None } else { Some(self.facts(id)) };
             let last_words = if brief { self.words_of_failed(id) } else { None };
             let Some(process) = self.supervisor.process(id) else { continue };
+            let usage = self.usage(process);
             let entry = match facts {
-                Some(facts) => Entry::full(process, self.now, facts),
-                None => Entry::brief(process, self.now, answers::errored_text(process), last_words),
+                Some(facts) => Entry::full(process, self.now, usage, facts),
+                None => {
+                    let error = answers::errored_text(process);
+                    Entry::brief(process, self.now, usage, error, last_words)
+                }
             };
             if at > 0 {
                 text.push(',');
@@ -59,6 +63,7 @@ impl Daemon {
     fn facts(&mut self, id: ProcId) -> Facts {
         self.prepare_log_names(id);
         let last_output = self.shown_output(id);
+        let resources = self.resources(id);
         let Some(process) = self.supervisor.process(id) else { return Facts::default() };
         let spec = process.spec();
         let source_changed = spec.source.as_deref().is_some_and(|source| {
@@ -83,6 +88,7 @@ impl Daemon {
             log_dropped: dropped,
             source_changed,
             error: answers::errored_text(process),
+            resources,
             config: effective(spec),
             last_output,
         }

@@ -78,7 +78,9 @@ impl Daemon {
         let answer = match ask {
             Ask::Ping => Some(data("pong", &json!({}))),
             Ask::Protocol(version) => Some(self.hello(client, version)),
-            Ask::Subscribe { events, wish, backlog } => {
+            Ask::Subscribe { events, processes, interval, backlog } => {
+                let interval = interval.unwrap_or(self.settings.metrics_interval);
+                let wish = Subscription { processes, interval };
                 self.subscribe(client, tag, &events, &wish, backlog);
                 None
             }
@@ -88,10 +90,14 @@ impl Daemon {
                     .session(client)
                     .map(|session| session.unsubscribe(events.as_deref()));
                 self.recount_watchers();
+                self.follow_metrics(client, &[]);
                 answer
             }
             Ask::Command(command) => self.command(client, tag, *command),
-            Ask::GetInfo { processes, brief } => Some(self.info(processes.as_deref(), brief)),
+            Ask::GetInfo { processes, brief, metrics: _ } => {
+                Some(self.info(processes.as_deref(), brief))
+            }
+            Ask::GetSystem => Some(Answer::Data("system_metrics", self.system_metrics(None))),
             Ask::GetLogs(query) => Some(self.log_lines(&query)),
             Ask::GetEvents { processes, since } => Some(self.events(processes.as_deref(), since)),
             Ask::GetEnv { process, reveal } => Some(self.environment(client, &process, reveal)),
@@ -163,6 +169,7 @@ impl Daemon {
             self.connections.push(client, news.line(&self.ids));
         }
         self.recount_watchers();
+        self.follow_metrics(client, events);
     }
 
     fn command(&mut self, client: ConnId, tag: u64, command: Command) -> Option<Answer> {

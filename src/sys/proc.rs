@@ -129,16 +129,6 @@ pub fn name(pid: Pid) -> Option<String> {
     Some(String::from_utf8_lossy(buffer.get(..length)?).trim_end().to_owned())
 }
 
-/// Resident memory of a process, in bytes; `None` if it is gone.
-#[must_use]
-pub fn resident(pid: Pid) -> Option<u64> {
-    let mut buffer = [0; 256];
-    let length = read_into(&format!("/proc/{pid}/statm"), &mut buffer).ok().flatten()?;
-    let text = std::str::from_utf8(buffer.get(..length)?).ok()?;
-    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages.saturating_mul(page_size()))
-}
-
 /// The arguments a process was started with, or has put in their place. Empty for a zombie.
 ///
 /// # Errors
@@ -320,7 +310,6 @@ mod tests {
         let stat = stat(own_pid()).unwrap().unwrap();
         assert!(stat.threads >= 1 && !stat.is_zombie());
         assert_eq!(start_time(own_pid()).unwrap(), Some(stat.start_time));
-        assert!(resident(own_pid()).unwrap() > 0);
         assert!(matches!(state_letter(own_pid()), Some('R' | 'S')));
         assert_eq!(group_of(own_pid()).map(Pid::raw), Some(stat.group));
         assert!(!command_line(own_pid()).unwrap().unwrap().is_empty());
@@ -333,7 +322,7 @@ mod tests {
     fn a_process_that_is_gone_is_none() {
         let nobody = Pid::new(i32::MAX).unwrap();
         assert_eq!(stat(nobody).unwrap(), None);
-        assert_eq!((resident(nobody), state_letter(nobody), group_of(nobody)), (None, None, None));
+        assert_eq!((state_letter(nobody), group_of(nobody)), (None, None));
         assert_eq!(command_line(nobody).unwrap(), None);
         assert_eq!(children(nobody).unwrap(), []);
         assert!(!environ_contains(nobody, b"A=b"));

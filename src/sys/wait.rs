@@ -1,9 +1,19 @@
 //! The exit status of our own children.
 
 use std::io;
+use std::time::Duration;
 
 use crate::base::{ExitStatus, Pid, Signal};
 use crate::sys::{cvt, is};
+
+/// A child that has ended and was reaped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Reaped {
+    pub pid: Pid,
+    pub status: ExitStatus,
+    /// Processor time that it used, it and those descendants that were waited for.
+    pub cpu: Duration,
+}
 
 /// Takes one ended child, or `None` when no child is waiting to be reaped.
 ///
@@ -14,7 +24,7 @@ use crate::sys::{cvt, is};
 /// # Errors
 ///
 /// None that the kernel documents for these arguments; having no children is `None`.
-pub fn reap_one() -> io::Result<Option<(Pid, ExitStatus)>> {
+pub fn reap_one() -> io::Result<Option<Reaped>> {
     match wait(-1, libc::WNOHANG) {
         Err(error) if is(&error, libc::ECHILD) => Ok(None),
         other => other,
@@ -29,21 +39,37 @@ pub fn reap_one() -> io::Result<Option<(Pid, ExitStatus)>> {
 /// `ECHILD` if `pid` is not a child of this process, or has been reaped.
 pub fn wait_for(pid: Pid) -> io::Result<ExitStatus> {
     match wait(pid.raw(), 0)? {
-        Some((_, status)) => Ok(status),
+        Some(reaped) => Ok(reaped.status),
         None => Err(io::Error::from_raw_os_error(libc::ECHILD)),
     }
 }
 
-fn wait(which: libc::c_int, flags: libc::c_int) -> io::Result<Option<(Pid, ExitStatus)>> {
+fn wait(which: libc::c_int, flags: libc::c_int) -> io::Result<Option<Reaped>> {
     let mut word = 0;
+    // SAFETY: `rusage` is plain numbers, for which all zeroes is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     loop {
-        // SAFETY: `word` is valid for writes for the whole call; the others are plain numbers.
-        match cvt(unsafe { libc::waitpid(which, &raw mut word, flags) }) {
-            Ok(raw) => return Ok(Pid::new(raw).map(|pid| (pid, from_wait_word(word)))),
+        // SAFETY: both places are valid for writes for the whole call; the others are plain
+        // numbers.
+        let result = unsafe { libc::wait4(which, &raw mut word, flags, &raw mut usage) };
+        match cvt(result) {
+            Ok(raw) => {
+                return Ok(Pid::new(raw).map(|pid| Reaped {
+                    pid,
+                    status: from_wait_word(word),
+                    cpu: time(usage.ru_utime) + time(usage.ru_stime),
+                }));
+            }
             Err(error) if is(&error, libc::EINTR) => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+fn time(value: libc::timeval) -> Duration {
+    let seconds = u64::try_from(value.tv_sec).unwrap_or(0);
+    Duration::from_secs(seconds)
+        .saturating_add(Duration::from_micros(u64::try_from(value.tv_usec).unwrap_or(0)))
 }
 
 /// Reads the word that `waitpid(2)` and `PIDFD_GET_INFO` give.

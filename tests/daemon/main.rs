@@ -12,6 +12,7 @@ mod health;
 mod hostile_clients;
 mod life;
 mod logs;
+mod metrics;
 mod pm2;
 mod ports;
 mod run;

@@ -8,13 +8,13 @@ use crate::base::ProcId;
 use crate::config::{definition, pm2};
 use crate::daemon::Daemon;
 use crate::daemon::answers::whole_environment;
+use crate::proto::messages::metrics::Usage;
 use crate::proto::pm2::amp::Pair;
 use crate::proto::pm2::bus;
 use crate::proto::pm2::rpc;
-use crate::proto::pm2::view::{self, Fixed, Known, Usage};
+use crate::proto::pm2::view::{self, Fixed, Known};
 use crate::supervisor::Process;
 use crate::supervisor::spec::AppSpec;
-use crate::sys::proc;
 
 /// What is kept of a process for PM2's clients.
 #[derive(Debug, Default)]
@@ -90,7 +90,7 @@ impl Daemon {
     pub(super) fn monitor_data(&mut self) -> Pair {
         let ids = self.all_ids();
         self.list(&ids, |daemon, out, shown| {
-            let usage = daemon.usage(shown.process);
+            let usage = daemon.pm2_usage(shown.process);
             view::record(out, shown.process, shown.fixed, shown.known, usage);
         })
     }
@@ -127,11 +127,8 @@ impl Daemon {
     }
 
     /// What a process uses. PM2 shows it only of what is online.
-    pub(in crate::daemon) fn usage(&self, process: &Process) -> Usage {
-        match process.pid().filter(|_| process.is_online()) {
-            Some(pid) => Usage { memory: proc::resident(pid).unwrap_or(0), cpu: 0 },
-            None => Usage::default(),
-        }
+    pub(super) fn pm2_usage(&self, process: &Process) -> Usage {
+        if process.is_online() { self.usage(process) } else { Usage::default() }
     }
 
     /// The list that `pmd jlist` prints; `env` with secrets masked unless they are revealed.
@@ -146,7 +143,7 @@ impl Daemon {
             if out.last() != Some(&b'[') {
                 out.push(b',');
             }
-            let usage = self.usage(shown.process);
+            let usage = self.pm2_usage(shown.process);
             if reveal {
                 view::record(&mut out, shown.process, shown.fixed, shown.known, usage);
                 continue;

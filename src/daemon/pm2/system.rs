@@ -27,14 +27,14 @@ impl Daemon {
             .supervisor
             .processes()
             .map(|process| {
-                let usage = self.usage(process);
+                let usage = self.pm2_usage(process);
                 json!({
                     "pid": process.pid().map_or(0, Pid::raw), "name": &**process.name(),
                     "pm_id": process.id(),
                     "pm2_env": {"name": &**process.name(), "pm_id": process.id(),
                                 "namespace": &**process.namespace(),
                                 "status": process.status().pm2_name()},
-                    "monit": {"memory": usage.memory, "cpu": f64::from(usage.cpu) / 10.0},
+                    "monit": {"memory": usage.memory, "cpu": usage.cpu},
                 })
             })
             .collect();

@@ -9,6 +9,7 @@ use crate::base::{Now, Pid, ProcId, Signal, WallTime};
 use crate::proto::messages::error::ErrorReply;
 use crate::proto::messages::event::millis;
 use crate::proto::messages::health::health_check;
+use crate::proto::messages::metrics::{Resources, Usage};
 use crate::proto::messages::stamp::timestamp;
 use crate::supervisor::vocabulary::HealthStatus;
 use crate::supervisor::{Exit, ExitReason, Process};
@@ -24,6 +25,7 @@ pub struct Facts {
     pub source_changed: bool,
     /// Why it is errored, as a sentence.
     pub error: Option<String>,
+    pub resources: Resources,
     /// The effective configuration, secrets masked.
     pub config: Map<String, Value>,
     /// Last lines of stderr, newest last.
@@ -49,6 +51,9 @@ pub struct Entry<'a> {
     waiting: bool,
     pid: Option<Pid>,
     port: Option<u16>,
+    cpu: f64,
+    memory: u64,
+    memory_tree: u64,
     uptime: u64,
     restarts: u32,
     unstable_restarts: u32,
@@ -76,6 +81,7 @@ pub struct Entry<'a> {
 
 #[derive(Debug, Serialize)]
 struct Details<'a> {
+    resources: Resources,
     last_exits: Vec<LastExit>,
     logs: LogPaths,
     log_dropped: u64,
@@ -120,6 +126,7 @@ impl<'a> Entry<'a> {
     pub fn brief(
         process: &'a Process,
         now: Now,
+        usage: Usage,
         error: Option<String>,
         last_output: Option<Vec<String>>,
     ) -> Self {
@@ -137,6 +144,9 @@ impl<'a> Entry<'a> {
             waiting: process.retry_at().is_some(),
             pid: process.pid(),
             port: process.port(),
+            cpu: usage.cpu,
+            memory: usage.memory,
+            memory_tree: usage.memory_tree,
             uptime: millis(process.uptime(now.mono)),
             restarts: process.restarts(),
             unstable_restarts: process.unstable_restarts(),
@@ -160,9 +170,10 @@ impl<'a> Entry<'a> {
 
     /// Everything.
     #[must_use]
-    pub fn full(process: &'a Process, now: Now, facts: Facts) -> Self {
+    pub fn full(process: &'a Process, now: Now, usage: Usage, facts: Facts) -> Self {
         let last_exits = process.exits().iter().map(LastExit::new).collect();
         let details = Details {
+            resources: facts.resources,
             last_exits,
             logs: facts.logs,
             log_dropped: facts.log_dropped,
@@ -174,7 +185,7 @@ impl<'a> Entry<'a> {
         };
         Self {
             details: Some(details),
-            ..Self::brief(process, now, facts.error, Some(facts.last_output))
+            ..Self::brief(process, now, usage, facts.error, Some(facts.last_output))
         }
     }
 }

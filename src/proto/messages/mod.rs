@@ -8,6 +8,7 @@ pub mod entry;
 pub mod error;
 pub mod event;
 pub mod health;
+pub mod metrics;
 pub mod request;
 pub mod session;
 pub mod stamp;

@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 
 use crate::base::{Signal, Stream, WallTime};
 use crate::proto::messages::error::{Code, ErrorReply};
-use crate::proto::messages::session::Subscription;
 use crate::proto::messages::stamp::parse_timestamp;
 use crate::supervisor::spec::Ports;
 use crate::supervisor::vocabulary::{Patience, Scale, Target, Until};
@@ -26,8 +25,6 @@ pub const MAX_LINES: usize = 10_000;
 /// Between two messages that come at an interval.
 pub const INTERVALS: RangeInclusive<Duration> =
     Duration::from_millis(250)..=Duration::from_secs(3600);
-/// What a client that names no interval gets.
-pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 /// Depth of nesting.
 pub const MAX_DEPTH: usize = 64;
 
@@ -48,7 +45,9 @@ pub enum Ask {
     Protocol(u64),
     Subscribe {
         events: Vec<String>,
-        wish: Subscription,
+        processes: Option<Vec<Target>>,
+        /// `None`: the daemon's own choice.
+        interval: Option<Duration>,
         backlog: usize,
     },
     Unsubscribe {
@@ -59,7 +58,10 @@ pub enum Ask {
         processes: Option<Vec<Target>>,
         /// Without `config`, `last_exits` and `logs`: what a list needs.
         brief: bool,
+        /// What they use is to be known as it is now.
+        metrics: bool,
     },
+    GetSystem,
     GetLogs(LogQuery),
     GetEvents {
         processes: Option<Vec<Target>>,
@@ -244,14 +246,20 @@ fn ask(kind: &str, mut data: Fields) -> Result<Ask, ErrorReply> {
                 return Err(ErrorReply::argument("events", "'events' needs 1 to 32 names"));
             }
             let processes = data.targets("processes")?.filter(|targets| !targets.is_empty());
-            let wish = Subscription { processes, interval: data.interval("interval")? };
-            Ask::Subscribe { events, wish, backlog: data.lines("backlog")?.unwrap_or(0) }
+            let interval = data.interval("interval")?;
+            let backlog = data.lines("backlog")?.unwrap_or(0);
+            Ask::Subscribe { events, processes, interval, backlog }
         }
         "unsubscribe" => {
             Ask::Unsubscribe { events: data.strings("events")?.filter(|events| !events.is_empty()) }
         }
         "command" => Ask::Command(Box::new(command(&mut data)?)),
-        "get_info" => Ask::GetInfo { processes: data.some_targets()?, brief: data.flag("brief")? },
+        "get_info" => Ask::GetInfo {
+            processes: data.some_targets()?,
+            brief: data.flag("brief")?,
+            metrics: data.flag_or("metrics", true)?,
+        },
+        "get_system" => Ask::GetSystem,
         "get_logs" => Ask::GetLogs(LogQuery {
             processes: data.some_targets()?,
             lines: data.lines("lines")?.unwrap_or(15),
@@ -418,14 +426,14 @@ impl Fields {
     }
 
     /// Milliseconds between two messages, brought into [`INTERVALS`].
-    fn interval(&mut self, name: &str) -> Result<Duration, ErrorReply> {
-        let Some(value) = self.take(name) else { return Ok(DEFAULT_INTERVAL) };
+    fn interval(&mut self, name: &str) -> Result<Option<Duration>, ErrorReply> {
+        let Some(value) = self.take(name) else { return Ok(None) };
         let millis = value.as_f64().filter(|&millis| millis > 0.0).ok_or_else(|| {
             ErrorReply::argument(name, format!("'{name}' must be a number of milliseconds above 0"))
         })?;
         let (least, most) = (INTERVALS.start(), INTERVALS.end());
         let interval = Duration::try_from_secs_f64(millis / 1000.0).unwrap_or(*most);
-        Ok(interval.clamp(*least, *most))
+        Ok(Some(interval.clamp(*least, *most)))
     }
 
     fn time(&mut self, name: &str) -> Result<Option<WallTime>, ErrorReply> {
@@ -669,11 +677,11 @@ mod tests {
             let message = format!(
                 r#"{{"type":"subscribe","data":{{"events":["system_metrics"],"interval":{text}}}}}"#
             );
-            let Ask::Subscribe { wish, .. } = ask_of(&message)? else { panic!("{message}") };
-            Ok(wish.interval.as_millis())
+            let Ask::Subscribe { interval, .. } = ask_of(&message)? else { panic!("{message}") };
+            Ok(interval.map_or(0, |interval| interval.as_millis()))
         };
         for (text, effective) in [
-            ("null", 1000),
+            ("null", 0),
             ("10", 250),
             ("0.5", 250),
             ("333", 333),

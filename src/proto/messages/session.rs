@@ -188,20 +188,14 @@ impl Session {
         Answer::Data("subscription", data.to_string())
     }
 
-    /// Passes on news about a process if this client asked for it.
+    /// Passes on news if this client asked for it; of what comes at an interval only what is meant
+    /// for it is handed in. What does not fit is dropped and counted; the gap is reported as
+    /// `lagged` before the next event that fits.
     pub fn publish(&mut self, news: &Publication, cx: &mut Context<'_>) {
-        let wanted = match (&news.subject, self.subscriptions.filter(news.event)) {
-            (Some(subject), Some(filter)) => subject.is_wanted(filter),
-            (None, _) | (_, None) => false,
-        };
-        if wanted {
-            self.offer(news, cx);
+        let Some(filter) = self.subscriptions.filter(news.event) else { return };
+        if news.subject.as_ref().is_some_and(|subject| !subject.is_wanted(filter)) {
+            return;
         }
-    }
-
-    /// Passes on news that this client is known to want. What does not fit is dropped and counted;
-    /// the gap is reported as `lagged` before the next event that fits.
-    pub fn offer(&mut self, news: &Publication, cx: &mut Context<'_>) {
         self.catch_up(cx);
         if self.lagging.is_some() || cx.out.push(news.line(cx.ids), Class::Event).is_err() {
             let lag = self

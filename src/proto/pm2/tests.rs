@@ -7,11 +7,12 @@ use super::bus::{self, Shown};
 use super::methods::{Call, Id, METHODS, Named};
 use super::object::Object;
 use super::rpc::{self, MAX_IN_PROGRESS, REPLY_QUEUE, Rpc};
-use super::view::{self, Files, Fixed, Known, Usage};
+use super::view::{self, Files, Fixed, Known};
 use crate::base::{Now, ProcId, Stream, WallTime};
 use crate::config::resolve::{self, Defaults, Dialect, Origin};
 use crate::proto::buffer::Outbox;
 use crate::proto::messages::event::Subject;
+use crate::proto::messages::metrics::Usage;
 use crate::proto::messages::stamp::MessageIds;
 use crate::proto::protocol::{Context, Conversation, Demand, Hangup, MESSAGES_PER_TURN};
 use crate::supervisor::Supervisor;
@@ -321,7 +322,13 @@ fn record(supervisor: &Supervisor, declared: Option<&Value>, known: &Known) -> V
     let declared = declared.map(|declared| declared.as_object().unwrap());
     let fixed = Fixed::new(process, declared, &environment(), &files(), "u-u");
     let mut out = Vec::new();
-    view::record(&mut out, process, &fixed, known, Usage { memory: 4096, cpu: 123 });
+    view::record(
+        &mut out,
+        process,
+        &fixed,
+        known,
+        Usage { memory: 4096, cpu: 12.3, memory_tree: 0 },
+    );
     // Strict: no key twice.
     let text = std::str::from_utf8(&out).unwrap();
     crate::config::json::parse_text("record", text).unwrap()

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::base::{ExitStatus, Pid, WallTime};
 use crate::config::pm2;
+use crate::proto::messages::metrics::Usage;
 use crate::proto::pm2::object::{Object, write};
 use crate::supervisor::Process;
 use crate::supervisor::spec::{AppSpec, Environment, Restart};
@@ -197,15 +198,6 @@ fn from_definition(spec: &AppSpec) -> Map<String, Value> {
     fields
 }
 
-/// What changes by itself.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
-    /// Resident bytes of the main process.
-    pub memory: u64,
-    /// Tenths of a percent of one core.
-    pub cpu: u32,
-}
-
 /// Appends one record as `getMonitorData` has it.
 pub fn record(out: &mut Vec<u8>, process: &Process, fixed: &Fixed, known: &Known, usage: Usage) {
     let mut object = Object::begin(out);
@@ -213,9 +205,8 @@ pub fn record(out: &mut Vec<u8>, process: &Process, fixed: &Fixed, known: &Known
     object.text("name", &process.spec().name);
     pm2_env(object.key("pm2_env"), process, fixed, known, true);
     object.number("pm_id", process.id().0.into());
-    let cpu = format!("{}.{}", usage.cpu / 10, usage.cpu % 10);
-    let cpu = cpu.strip_suffix(".0").unwrap_or(&cpu);
-    object.raw("monit", format!("{{\"memory\":{},\"cpu\":{cpu}}}", usage.memory).as_bytes());
+    let monit = format!("{{\"memory\":{},\"cpu\":{}}}", usage.memory, usage.cpu);
+    object.raw("monit", monit.as_bytes());
     object.end();
 }
 
