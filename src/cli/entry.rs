@@ -59,6 +59,18 @@ impl<'a> Entry<'a> {
         self.0["port"].as_u64()
     }
 
+    /// Share of one processor that its tree uses, in percent; of what runs.
+    #[must_use]
+    pub fn cpu(self) -> Option<f64> {
+        self.0["cpu"].as_f64().filter(|_| self.pid().is_some())
+    }
+
+    /// Memory of its tree, in bytes; of what runs.
+    #[must_use]
+    pub fn memory_tree(self) -> Option<u64> {
+        self.0["memory_tree"].as_u64().filter(|_| self.pid().is_some())
+    }
+
     /// How long it has been running; `None` when it is not.
     #[must_use]
     pub fn uptime(self) -> Option<Duration> {

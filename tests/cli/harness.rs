@@ -174,9 +174,11 @@ pub fn error(code: &str, message: &str, details: Value) -> Vec<Value> {
 pub fn processes() -> Value {
     json!([
         {"id": 0, "name": "db", "namespace": "default", "instance": 0, "status": "online",
-         "pid": 901, "uptime": 525_600_000, "restarts": 0, "ready": true, "retry_in": null},
+         "pid": 901, "cpu": 0.4, "memory_tree": 50_436_506, "uptime": 525_600_000, "restarts": 0,
+         "ready": true, "retry_in": null},
         {"id": 1, "name": "api", "namespace": "default", "instance": 0, "status": "online",
-         "pid": 4242, "uptime": 7_860_000, "restarts": 0, "ready": true, "retry_in": null},
+         "pid": 4242, "cpu": 3.1, "memory_tree": 62 << 20, "uptime": 7_860_000, "restarts": 0,
+         "ready": true, "retry_in": null},
         {"id": 2, "name": "api", "namespace": "default", "instance": 1, "status": "restarting",
          "pid": null, "uptime": 0, "restarts": 7, "ready": false, "retry_in": 900,
          "exit_code": 3, "unstable_restarts": 7, "max_restarts": 16},

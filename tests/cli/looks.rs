@@ -13,10 +13,10 @@ fn a_list_in_a_pipe_is_plain_and_whole() {
     assert_eq!(
         ran.out,
         "\
-ID  NAME   STATUS   UPTIME  RST   PID  NOTE
- 0  db     online    6d 2h    0   901
- 1  api:0  online   2h 11m    0  4242
- 2  api:1  waiting       -    7     -  exit 3, next try in 0.9s (7/16)
+ID  NAME   STATUS   UPTIME  RST  CPU%    MEM   PID  NOTE
+ 0  db     online    6d 2h    0   0.4  48.1M   901
+ 1  api:0  online   2h 11m    0   3.1  62.0M  4242
+ 2  api:1  waiting       -    7     -      -     -  exit 3, next try in 0.9s (7/16)
 "
     );
     assert_eq!((ran.err.as_str(), ran.code), ("", 0));
@@ -52,6 +52,9 @@ fn a_list_can_be_narrowed_sorted_and_cut() {
         world.run(&["ls", "--columns", "name,id", "--sort", "restarts:desc", "--no-header"]).out,
         "api:1  2\ndb     0\napi:0  1\n"
     );
+    for (sort, names) in [("cpu", "api:1\ndb\napi:0\n"), ("memory:desc", "api:0\ndb\napi:1\n")] {
+        assert_eq!(world.run(&["ls", "--columns=name", "--sort", sort, "--no-header"]).out, names);
+    }
     assert_eq!(world.run(&["ls", "db", "--columns=pid", "--no-header"]).out, "901\n");
     world
         .run(&["ls", "--columns", "nmae"])
@@ -222,6 +225,7 @@ fn every_command_prints_one_document_with_json_and_nothing_else() {
         "id db",
         "jlist",
         "prettylist",
+        "slist",
         "is-online db",
         "wait db",
         "ping",

@@ -32,12 +32,12 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
     // The JSON has fields of the definition, too.
     let brief = !session.screen.json;
     let Some(pause) = refresh(parsed) else {
-        let processes = session.processes(targets.as_deref(), brief)?;
+        let processes = session.measured(targets.as_deref(), brief)?;
         print(session, processes, &wish)?;
         return Ok(Exit::Done);
     };
     loop {
-        let processes = session.processes(targets.as_deref(), brief)?;
+        let processes = session.measured(targets.as_deref(), brief)?;
         if session.screen.is_terminal() && !session.screen.json {
             // Home, and clear what is below: the lines before stay in the scrollback.
             session.screen.text("\u{1b}[H\u{1b}[J")?;
@@ -54,7 +54,7 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
 ///
 /// Those of the question and of the output.
 pub fn print_all(session: &mut Session) -> Result<(), End> {
-    let processes = session.processes(None, true)?;
+    let processes = session.measured(None, true)?;
     let look = Look { columns: None, wide: false, header: true };
     let wish = Wish { look, sort: (Sort::Id, false), status: None, namespace: None };
     print(session, processes, &wish)
@@ -75,6 +75,8 @@ enum Sort {
     Status,
     Uptime,
     Restarts,
+    Cpu,
+    Memory,
     Pid,
 }
 
@@ -135,7 +137,10 @@ fn print(session: &mut Session, mut processes: Vec<Value>, wish: &Wish) -> Resul
     }
     if session.screen.is_terminal() && wish.look.columns.is_none() {
         if !entries.is_empty() {
-            session.screen.line(&table::summary(&entries))?;
+            // A daemon of another version may not know; the list is good without.
+            let system = session.question("get_system", &serde_json::json!({}));
+            let system = system.unwrap_or_default();
+            session.screen.line(&table::summary(&entries, &system))?;
         }
         if let Some(line) = others(session) {
             session.screen.line(&line)?;
@@ -195,10 +200,12 @@ fn sort(text: &str) -> Result<(Sort, bool), Failure> {
         "status" => Sort::Status,
         "uptime" => Sort::Uptime,
         "restarts" => Sort::Restarts,
+        "cpu" => Sort::Cpu,
+        "memory" => Sort::Memory,
         "pid" => Sort::Pid,
         _ => {
             return Err(Failure::usage(format!("list: cannot sort by '{text}'"))
-                .hint("id, name, status, uptime, restarts or pid, with :desc for the reverse"));
+                .hint("id, name, status, uptime, restarts, cpu, memory or pid; :desc reverses"));
         }
     };
     Ok((sort, descending))
@@ -213,6 +220,8 @@ fn order(processes: &mut [Value], (sort, descending): (Sort, bool)) {
             Sort::Status => one.word().cmp(two.word()),
             Sort::Uptime => one.uptime().cmp(&two.uptime()),
             Sort::Restarts => one.restarts().cmp(&two.restarts()),
+            Sort::Cpu => one.cpu().unwrap_or(-1.0).total_cmp(&two.cpu().unwrap_or(-1.0)),
+            Sort::Memory => one.memory_tree().cmp(&two.memory_tree()),
             Sort::Pid => one.pid().cmp(&two.pid()),
         };
         let order = if descending { order.reverse() } else { order };

@@ -1,4 +1,4 @@
-//! Commands that show one side of processes: show, env, pid, id, jlist, prettylist.
+//! Commands that show one side of processes: show, slist, env, pid, id, jlist, prettylist.
 
 use serde_json::{Map, Value, json};
 
@@ -21,7 +21,7 @@ pub fn show(session: &mut Session, parsed: &Parsed) -> Run {
     if session.global.invoked == Invoked::Pm2 && !session.screen.json {
         return describe(session, parsed, &targets);
     }
-    let processes = session.processes(Some(&targets), false)?;
+    let processes = session.measured(Some(&targets), false)?;
     let daemon = daemon_name(session);
     let now = clock::now().wall;
     let mut shown = Vec::new();
@@ -66,6 +66,17 @@ fn describe(session: &mut Session, parsed: &Parsed, targets: &[String]) -> Run {
         if record["pm_id"].as_u64().is_some_and(|id| ids.contains(&id)) {
             session.screen.text(&pm2::describe(record, now))?;
         }
+    }
+    Ok(Exit::Done)
+}
+
+/// `pmd slist`: what the host and the daemon use.
+pub fn slist(session: &mut Session, _: &Parsed) -> Run {
+    let system = session.question("get_system", &json!({}))?;
+    if session.screen.json {
+        session.screen.document(&system)?;
+    } else {
+        session.screen.text(&page::of_system(&system))?;
     }
     Ok(Exit::Done)
 }

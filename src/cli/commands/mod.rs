@@ -22,7 +22,7 @@ pub mod links;
 pub mod list;
 /// logs.
 pub mod logs;
-/// show, env, pid, id, jlist, prettylist.
+/// show, slist, env, pid, id, jlist, prettylist.
 pub mod look;
 /// How actions are asked for and reported.
 pub mod outcome;

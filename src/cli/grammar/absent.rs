@@ -62,7 +62,7 @@ const CLOUD: [(&str, Option<&str>); 19] = [
     ("install-otel", None),
 ];
 
-const LATER: [&str; 33] = [
+const LATER: &[&str] = &[
     "attach",
     "cleardump",
     "completion",
@@ -82,9 +82,7 @@ const LATER: [&str; 33] = [
     "report",
     "schema",
     "set",
-    "slist",
     "startup",
-    "sysinfos",
     "sysmonit",
     "trigger",
     "unlink",

@@ -108,6 +108,11 @@ pub const COMMANDS: &[Command] = &[
         .about("Print PM2's JSON list")
         .options(o::REVEALING)
         .examples(["pmd jlist", "pmd jlist | jq '.[].name'"]),
+    command("slist", Group::Look, c::look::slist)
+        .aliases(&["sysinfos"])
+        .takes("", Count::None)
+        .about("Show what the host and the daemon use")
+        .examples(["pmd slist", "pmd slist --json | jq .load.one"]),
     command("prettylist", Group::Look, c::look::prettylist)
         .takes("", Count::None)
         .about("Print PM2's JSON list, indented")

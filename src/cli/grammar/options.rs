@@ -202,7 +202,7 @@ pub const APPLY: &[Opt] = &[
 pub const LIST_OPTIONS: &[Opt] = &[
     Opt::flag("wide", "all columns, whatever the width").short('w'),
     Opt::flag("mini-list", "only id, name and status").short('m'),
-    Opt::value("sort", Kind::Text, "FIELD[:desc]", "by id, name, status, uptime, restarts or pid"),
+    Opt::value("sort", Kind::Text, "FIELD[:desc]", "by name, status, uptime, cpu, memory, ..."),
     Opt::value("status", Kind::Text, "S", "only processes with this status"),
     Opt::value("namespace", Kind::Text, "N", "only processes of this namespace"),
     Opt::value("columns", Kind::Text, "A,B", "these columns, in this order").repeats(),

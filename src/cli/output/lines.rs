@@ -171,6 +171,10 @@ pub fn happening(data: &Value) -> String {
             format!("health check failed: {why} ({failures} of {of})")
         }
         "adopted" => format!("adopted{pid}"),
+        "memory_limit_exceeded" => {
+            let size = |field: &str| units::memory(details[field].as_u64().unwrap_or(0));
+            format!("uses {}, more than its {}: restart", size("memory"), size("limit"))
+        }
         "config_changed" => format!("definition changed: {}", words("fields")),
         "deleted" => "deleted".to_owned(),
         "log_full" => "no space for logs".to_owned(),
@@ -255,6 +259,11 @@ mod tests {
                 json!({"event": "errored", "details": {"reason": "max_restarts",
                     "unstable_restarts": 16, "error": "exit code 3"}}),
                 "gave up after 16 short runs: exit code 3",
+            ),
+            (
+                json!({"event": "memory_limit_exceeded", "details": {"memory": 130_023_424,
+                    "limit": 125_829_120, "action": "restart"}}),
+                "uses 124M, more than its 120M: restart",
             ),
             (json!({"event": "deleted", "details": {}}), "deleted"),
         ] {

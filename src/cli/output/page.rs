@@ -91,6 +91,8 @@ pub fn of_process(
     }
     health(&mut page, &entry.0["health_check"]);
     page.group();
+    resources(&mut page, entry);
+    page.group();
     for exit in entry.exits() {
         page.fact("exit", of_exit(exit));
     }
@@ -149,6 +151,57 @@ fn health(page: &mut Page, check: &Value) {
     }
 }
 
+/// What the tree of a process uses.
+fn resources(page: &mut Page, entry: Entry<'_>) {
+    let resources = &entry.0["resources"];
+    let bytes = |value: &Value| value.as_u64().map(units::memory).unwrap_or_default();
+    if let Some(cpu) = entry.cpu() {
+        page.fact("cpu", format!("{cpu:.1}%"));
+        page.fact("memory", bytes(&entry.0["memory"]));
+        page.fact("memory_tree", bytes(&entry.0["memory_tree"]));
+        for key in ["processes", "threads", "descriptors"] {
+            page.fact(key, plain(&resources[key]));
+        }
+    }
+    let spent = resources["cpu_time"].as_u64().map(Duration::from_millis);
+    page.fact("cpu_time", spent.map(units::span).unwrap_or_default());
+    let hits = resources["memory_limit_exceeded"].as_u64().filter(|&hits| hits > 0);
+    page.fact("memory_limit_exceeded", hits.map(|hits| hits.to_string()).unwrap_or_default());
+}
+
+/// The page of the host: the `data` of a `system_metrics`.
+#[must_use]
+pub fn of_system(system: &Value) -> String {
+    let mut page = Page::default();
+    let bytes = |value: &Value| value.as_u64().map(units::memory).unwrap_or_default();
+    let time = |value: &Value| {
+        value.as_u64().map(Duration::from_millis).map(units::uptime).unwrap_or_default()
+    };
+    let percent =
+        |value: &Value| value.as_f64().map(|share| format!("{share:.1}%")).unwrap_or_default();
+    page.fact("hostname", plain(&system["hostname"]));
+    page.fact("uptime", time(&system["uptime"]));
+    page.fact("cpu", percent(&system["cpu"]["usage"]));
+    page.fact("cores", plain(&system["cpu"]["cores"]));
+    let memory = &system["memory"];
+    for key in ["total", "used", "available"] {
+        page.fact(&format!("memory_{key}"), bytes(&memory[key]));
+    }
+    let loads = ["one", "five", "fifteen"].map(|key| system["load"][key].as_f64().unwrap_or(0.0));
+    page.fact("load", loads.map(|load| format!("{load:.2}")).join(" "));
+    page.group();
+    for key in ["total", "online", "stopped", "errored"] {
+        page.fact(&format!("processes_{key}"), plain(&system["processes"][key]));
+    }
+    page.group();
+    let daemon = &system["daemon"];
+    page.fact("daemon_pid", plain(&daemon["pid"]));
+    page.fact("daemon_uptime", time(&daemon["uptime"]));
+    page.fact("daemon_cpu", percent(&daemon["cpu"]));
+    page.fact("daemon_memory", bytes(&daemon["memory"]));
+    page.render()
+}
+
 /// `2026-01-15 02:00:01  exit 3 after 41 ms (exit)  missing DB_URL`.
 fn of_exit(exit: &Value) -> String {
     let at = exit["at"].as_str().and_then(when::parse).map(when::full).unwrap_or_default();
@@ -179,6 +232,9 @@ fn shown(key: &str, value: &Value) -> String {
         "timeout",
     ];
     match value.as_u64() {
+        Some(size) if matches!(key, "max_memory_restart" | "log_max_size") => {
+            units::exact_bytes(size)
+        }
         Some(millis) if TIMES.contains(&key) => {
             units::exact_duration(Duration::from_millis(millis))
         }
@@ -211,22 +267,30 @@ mod tests {
         let entry = json!({
             "id": 3, "name": "web", "namespace": "default", "instance": 0, "status": "online",
             "pid": 42, "uptime": 60_000, "restarts": 2, "unstable_restarts": 1,
-            "max_restarts": 16, "created_at": null,
+            "max_restarts": 16, "created_at": null, "cpu": 3.1, "memory": 50_436_506,
+            "memory_tree": 62 << 20, "resources": {"cpu_time": 61_000, "processes": 3,
+                "threads": 11, "descriptors": null, "memory_limit_exceeded": 2},
             "last_exits": [{"exit_code": 3, "uptime": 41, "reason": "exit", "last_line": "boom"}],
             "logs": {"out": "/var/log/web-out.log", "error": null},
             "config": {"script": "/srv/web.js", "args": ["--port", "3000"], "kill_timeout": 1600,
-                "env": {"DB_PASSWORD": "***"}},
+                "max_memory_restart": 157_286_400, "env": {"DB_PASSWORD": "***"}},
             "source_changed": true, "source": "/srv/pmd.json",
         });
         let page = of_process(Entry(&entry), "of root", None, WallTime(0));
         for line in [
-            "name               web\n",
-            "unstable restarts  1 of 16\n",
-            "exit               exit 3 after 41 ms  boom\n",
-            "kill timeout       1s600ms\n",
-            "args               --port 3000\n",
-            "source             /srv/pmd.json (changed since)\n",
-            "env.DB_PASSWORD    ***\n",
+            "name                   web\n",
+            "unstable restarts      1 of 16\n",
+            "exit                   exit 3 after 41 ms  boom\n",
+            "cpu                    3.1%\n",
+            "memory                 48.1M\n",
+            "memory tree            62.0M\n",
+            "cpu time               61 s\n",
+            "memory limit exceeded  2\n",
+            "kill timeout           1s600ms\n",
+            "max memory restart     150M\n",
+            "args                   --port 3000\n",
+            "source                 /srv/pmd.json (changed since)\n",
+            "env.DB_PASSWORD        ***\n",
         ] {
             assert!(page.contains(line), "{line}{page}");
         }

@@ -3,6 +3,8 @@
 //! No boxes: one line of headings, columns two blanks apart, numbers to the right. Where the
 //! terminal is too narrow, columns leave in a fixed order, and the last one is cut.
 
+use serde_json::Value;
+
 use crate::base::WallTime;
 use crate::cli::entry::{Entry, Labels};
 use crate::cli::output::{note::note, text};
@@ -27,12 +29,14 @@ pub enum Column {
     Status,
     Uptime,
     Restarts,
+    Cpu,
+    Memory,
     Pid,
     Note,
 }
 
 impl Column {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Id,
         Self::Name,
         Self::Namespace,
@@ -41,6 +45,8 @@ impl Column {
         Self::Status,
         Self::Uptime,
         Self::Restarts,
+        Self::Cpu,
+        Self::Memory,
         Self::Pid,
         Self::Note,
     ];
@@ -57,6 +63,8 @@ impl Column {
             Self::Status => "status",
             Self::Uptime => "uptime",
             Self::Restarts => "restarts",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
             Self::Pid => "pid",
             Self::Note => "note",
         }
@@ -72,13 +80,18 @@ impl Column {
             Self::Status => "STATUS",
             Self::Uptime => "UPTIME",
             Self::Restarts => "RST",
+            Self::Cpu => "CPU%",
+            Self::Memory => "MEM",
             Self::Pid => "PID",
             Self::Note => "NOTE",
         }
     }
 
     fn is_right(self) -> bool {
-        matches!(self, Self::Id | Self::Uptime | Self::Restarts | Self::Pid)
+        matches!(
+            self,
+            Self::Id | Self::Uptime | Self::Restarts | Self::Cpu | Self::Memory | Self::Pid
+        )
     }
 
     fn cell(self, entry: Entry<'_>, labels: &Labels, now: WallTime) -> String {
@@ -92,6 +105,8 @@ impl Column {
             Self::Status => entry.word().to_owned(),
             Self::Uptime => or_dash(entry.uptime().map(units::uptime)),
             Self::Restarts => entry.restarts().to_string(),
+            Self::Cpu => or_dash(entry.cpu().map(|cpu| format!("{cpu:.1}"))),
+            Self::Memory => or_dash(entry.memory_tree().map(units::memory)),
             Self::Pid => or_dash(entry.pid().map(|pid| pid.to_string())),
             Self::Note => note(entry, now),
         }
@@ -139,9 +154,10 @@ pub fn render(entries: &[Entry<'_>], look: &Look, view: View, now: WallTime) -> 
     table
 }
 
-/// The line below the table: `6 processes: 3 online, 1 waiting`.
+/// The line below the table:
+/// `6 processes: 3 online, 3 waiting   cpu 7%  mem 412M/1.9G  load 0.20`.
 #[must_use]
-pub fn summary(entries: &[Entry<'_>]) -> String {
+pub fn summary(entries: &[Entry<'_>], system: &Value) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for word in ["online", "starting", "waiting", "restarting", "stopping", "stopped", "errored"] {
         let count = entries.iter().filter(|entry| entry.word() == word).count();
@@ -151,7 +167,15 @@ pub fn summary(entries: &[Entry<'_>]) -> String {
     }
     let counts: Vec<_> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
     let noun = if entries.len() == 1 { "process" } else { "processes" };
-    format!("{} {noun}: {}", entries.len(), counts.join(", "))
+    let processes = format!("{} {noun}: {}", entries.len(), counts.join(", "));
+    let memory = |field: &str| system["memory"][field].as_u64().map(units::memory);
+    match (system["cpu"]["usage"].as_f64(), memory("used"), memory("total")) {
+        (Some(cpu), Some(used), Some(total)) => {
+            let load = system["load"]["one"].as_f64().unwrap_or(0.0);
+            format!("{processes}   cpu {cpu:.0}%  mem {used}/{total}  load {load:.2}")
+        }
+        _ => processes,
+    }
 }
 
 fn user<'a>(entry: Entry<'a>) -> Option<&'a str> {
@@ -176,6 +200,8 @@ fn wanted(entries: &[Entry<'_>], look: &Look) -> Vec<Column> {
             | Column::Status
             | Column::Uptime
             | Column::Restarts
+            | Column::Cpu
+            | Column::Memory
             | Column::Pid
             | Column::Note => true,
         })
@@ -222,7 +248,8 @@ fn fit(columns: &mut Vec<Filled>, width: usize, unicode: bool, may_leave: bool) 
         columns.retain(|filled| filled.column != Column::Note);
     }
     if may_leave {
-        for leaver in [Column::Namespace, Column::User, Column::Pid, Column::Restarts] {
+        for leaver in [Column::Namespace, Column::User, Column::Pid, Column::Restarts, Column::Cpu]
+        {
             if total(columns) <= width {
                 break;
             }
@@ -239,7 +266,15 @@ fn fit(columns: &mut Vec<Filled>, width: usize, unicode: bool, may_leave: bool) 
             columns[at].width = columns[at].width.min(room.max(if unicode { 1 } else { 3 }));
         }
     }
-    let used = columns.iter().map(|filled| filled.width + 2).sum::<usize>().saturating_sub(2);
+    let used = |columns: &[Filled], most_of_name: usize| {
+        let most = |column| if column == Column::Name { most_of_name } else { usize::MAX };
+        let widths = columns.iter().map(|filled| filled.width.min(most(filled.column)) + 2);
+        widths.sum::<usize>().saturating_sub(2)
+    };
+    if may_leave && used(columns, MIN_NAME) > width {
+        columns.retain(|filled| filled.column != Column::Memory);
+    }
+    let used = used(columns, usize::MAX);
     if let Some(at) = of(columns, Column::Name)
         && used > width
     {
@@ -284,15 +319,17 @@ pub fn paint(word: &str, shown: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
     fn some() -> Vec<Value> {
         vec![
             json!({"id": 0, "name": "db", "namespace": "default", "status": "online", "pid": 901,
+                "cpu": 0.4, "memory": 1 << 20, "memory_tree": 50_436_506,
                 "uptime": 525_600_000, "restarts": 0, "ready": true}),
             json!({"id": 1, "name": "api", "instance": 0, "status": "online", "pid": 4242,
+                "cpu": 103.1, "memory_tree": 62 << 20,
                 "uptime": 7_860_000, "restarts": 0}),
             json!({"id": 2, "name": "api", "instance": 1, "status": "online", "pid": 4243,
                 "uptime": 7_860_000, "restarts": 1, "ready": false}),
@@ -320,12 +357,12 @@ mod tests {
         assert_eq!(
             drawn(&some(), None, &plain()),
             "\
-ID  NAME                         STATUS   UPTIME  RST   PID  NOTE
- 0  db                           online    6d 2h    0   901
- 1  api:0                        online   2h 11m    0  4242
- 2  api:1                        online   2h 11m    1  4243  not ready
- 3  worker                       waiting       -    7     -  exit 3, next try in 0.9s (7/16)
- 5  bot-with-a-rather-long-name  errored       -   15     -  gave up: exit 3 \"missing DB_URL\"
+ID  NAME                         STATUS   UPTIME  RST   CPU%    MEM   PID  NOTE
+ 0  db                           online    6d 2h    0    0.4  48.1M   901
+ 1  api:0                        online   2h 11m    0  103.1  62.0M  4242
+ 2  api:1                        online   2h 11m    1      -      -  4243  not ready
+ 3  worker                       waiting       -    7      -      -     -  exit 3, next try in 0.9s (7/16)
+ 5  bot-with-a-rather-long-name  errored       -   15      -      -     -  gave up: exit 3 \"missing DB_URL\"
 "
         );
     }
@@ -346,7 +383,7 @@ ID  NAME                         STATUS   UPTIME  RST   PID  NOTE
         let table = drawn(&some(), Some(80), &plain());
         let heading = table.lines().next().unwrap();
         assert!(heading.contains("UPTIME") && heading.contains("NOTE"), "{table}");
-        assert!(!heading.contains("PID"), "{table}");
+        assert!(!heading.contains("PID") && heading.contains("MEM"), "{table}");
         assert!(table.contains('\u{2026}'), "{table}");
     }
 
@@ -374,7 +411,7 @@ ID  NAME                         STATUS   UPTIME  RST   PID  NOTE
     fn a_locale_without_unicode_gets_dots() {
         let entries = some();
         let entries: Vec<_> = entries.iter().map(Entry).collect();
-        let view = View { width: Some(60), colour: false, unicode: false };
+        let view = View { width: Some(70), colour: false, unicode: false };
         let table = render(&entries, &plain(), view, WallTime(0));
         assert!(table.is_ascii() && table.contains("..."), "{table}");
     }
@@ -395,7 +432,13 @@ ID  NAME                         STATUS   UPTIME  RST   PID  NOTE
     fn the_summary_counts_the_words() {
         let entries = some();
         let entries: Vec<_> = entries.iter().map(Entry).collect();
-        assert_eq!(summary(&entries), "5 processes: 3 online, 1 waiting, 1 errored");
-        assert_eq!(summary(&entries[..1]), "1 process: 1 online");
+        let nothing = Value::Null;
+        assert_eq!(summary(&entries, &nothing), "5 processes: 3 online, 1 waiting, 1 errored");
+        let system = json!({"cpu": {"usage": 6.6}, "load": {"one": 0.2},
+            "memory": {"used": 432_013_312, "total": 2_040_109_466}});
+        assert_eq!(
+            summary(&entries[..1], &system),
+            "1 process: 1 online   cpu 7%  mem 412M/1.9G  load 0.20"
+        );
     }
 }
