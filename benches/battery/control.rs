@@ -60,6 +60,17 @@ impl Control {
         }
     }
 
+    /// Waits for an event.
+    pub fn event(&mut self, kind: &str) {
+        let mark = format!("{{\"type\":\"{kind}\"");
+        loop {
+            assert!(self.next_line() > 0, "the daemon closed the connection");
+            if self.line.starts_with(&mark) {
+                return;
+            }
+        }
+    }
+
     /// Sends one ready-made line and takes one line; returns the bytes of the answer.
     pub fn round_trip(&mut self, line: &[u8]) -> usize {
         self.send(line);

@@ -37,9 +37,11 @@ use table::Table;
 
 type Row = fn(&Bench) -> Table;
 
-const ROWS: [(&str, Row); 9] = [
+const ROWS: [(&str, Row); 11] = [
     ("footprint", rows::footprint::run),
     ("idle", rows::idle::run),
+    ("metrics", rows::idle::watched),
+    ("sample", rows::sample::run),
     ("start", rows::start::run),
     ("restart", rows::restart::run),
     ("burst", rows::restart::burst),

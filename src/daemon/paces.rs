@@ -77,14 +77,17 @@ impl Paces {
             pace.due = next(pace.due, pace.interval, now);
         }
         // Those that met have just been told of the same counters.
-        self.0.sort_by_key(|pace| (pace.interval, pace.due));
-        self.0.dedup_by(|later, kept| {
-            let met = later.interval == kept.interval && later.due == kept.due;
-            if met {
-                kept.listeners.append(&mut later.listeners);
+        let mut at = 0;
+        while let Some(pace) = self.0.get(at) {
+            let same = |other: &Pace| (other.interval, other.due) == (pace.interval, pace.due);
+            match self.0.iter().take(at).position(same) {
+                Some(first) => {
+                    let mut met = self.0.swap_remove(at);
+                    self.0[first].listeners.append(&mut met.listeners);
+                }
+                None => at += 1,
             }
-            met
-        });
+        }
     }
 }
 

@@ -152,9 +152,9 @@ impl Sampler {
             owner.is_some()
         });
         self.leaders.clear();
-        let leaders = self.aims.iter().enumerate().map(|(at, aim)| (aim.target.pid.raw(), at));
-        self.leaders.extend(leaders);
-        self.leaders.sort_unstable();
+        for (at, aim) in self.aims.iter().enumerate() {
+            insert(&mut self.leaders, (aim.target.pid.raw(), at), |leader| leader.0);
+        }
         for &(pid, owner) in &self.leaders {
             match self.members.binary_search_by_key(&pid, |member| member.pid) {
                 Ok(at) if self.members[at].owner == owner => {}
@@ -278,13 +278,13 @@ impl Sampler {
         trees::settle(&mut self.unknown, &mut known);
         for one in &self.unknown {
             match one.owner {
-                Owner::Target(owner) => self.members.push(Member::new(one.pid, owner)),
-                Owner::Nobody => self.strangers.push(one.pid),
+                Owner::Target(owner) => {
+                    insert(&mut self.members, Member::new(one.pid, owner), |member| member.pid);
+                }
+                Owner::Nobody => insert(&mut self.strangers, one.pid, |&pid| pid),
                 Owner::Unclear => {}
             }
         }
-        self.members.sort_unstable_by_key(|member| member.pid);
-        self.strangers.sort_unstable();
     }
 
     /// Reads the members of the trees in `scope`, and sums up.
@@ -390,6 +390,12 @@ impl Member {
             reading.threads = stat.threads;
         }
     }
+}
+
+/// Puts an item into its place in a list in the order of pids. New ones mostly come last.
+fn insert<T>(list: &mut Vec<T>, item: T, pid: impl Fn(&T) -> i32) {
+    let place = list.partition_point(|other| pid(other) < pid(&item));
+    list.insert(place, item);
 }
 
 fn time(ticks: u64, tick: Duration) -> Duration {

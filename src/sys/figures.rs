@@ -284,7 +284,10 @@ impl ProcessList {
                 Some(entries) => numbers(entries, pids),
             }
         }
-        pids.sort_unstable();
+        // As the kernel gives them; nobody promises that.
+        if !pids.is_sorted() {
+            pids.sort_unstable();
+        }
         Ok(())
     }
 }

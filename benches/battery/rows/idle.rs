@@ -1,10 +1,15 @@
-//! idle: what a supervisor does for 100 children that do nothing while nobody asks. It has to be
-//! nothing at all.
+//! idle: what a supervisor does for 100 children that do nothing. While nobody asks it has to be
+//! nothing at all; while somebody wants their figures every second, little more than reading them.
 
 use std::thread::sleep;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::Bench;
+use super::sample::Reads;
+use crate::control::Control;
+use crate::os;
 use crate::process;
 use crate::stage::{Scene, Stage, Subject};
 use crate::table::{Goal, Table};
@@ -43,5 +48,35 @@ pub fn run(bench: &Bench) -> Table {
         ]
     });
     table.broken = broken;
+    table
+}
+
+/// Metrics of 100 children every second to one subscriber; beside it the reads alone, as often.
+pub fn watched(bench: &Bench) -> Table {
+    let seconds = (if bench.quick { SHORT } else { LONG }).as_secs() as u32;
+    let mut table = Table::new("idle, metrics each second");
+    let line = ("CPU a minute, 100 children, one subscriber".to_owned(), "ms", Goal::Value(40.0));
+    bench.compare(&mut table, 1, &[line], |subject| {
+        let scene = Scene::sleepers(100);
+        let (mut stage, _) = Stage::open_and_wait(subject, &bench.programs, &scene);
+        let second = Duration::from_secs(1);
+        if subject == Subject::Limit {
+            return vec![Reads::of(&stage, 100).time(seconds, second) * 60.0 / 1e3];
+        }
+        stage.disconnect();
+        let mut control = Control::connect(&stage.socket()).expect("nobody listens");
+        let wish = json!({"events": ["process_metrics"], "interval": 1000});
+        let (id, line) = control.encode("subscribe", &wish);
+        control.send(&line);
+        control.reply(id);
+        // The first messages come with what is done once: a thread, descriptors.
+        (0..SETTLE.as_secs()).for_each(|_| control.event("process_metrics"));
+        let family = stage.family();
+        let (before, from) = (process::activity(&family), os::now());
+        (0..seconds).for_each(|_| control.event("process_metrics"));
+        let done = process::activity(&family).since(before);
+        let minutes = (os::now() - from) as f64 / 60e9;
+        vec![done.cpu as f64 / 1e6 / minutes]
+    });
     table
 }

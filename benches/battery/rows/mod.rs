@@ -6,6 +6,7 @@ pub mod footprint;
 pub mod idle;
 pub mod logs;
 pub mod restart;
+pub mod sample;
 pub mod start;
 pub mod stop;
 
