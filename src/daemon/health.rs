@@ -453,3 +453,21 @@ fn in_words(error: &io::Error) -> String {
     let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
     text.to_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_we_lack_is_not_the_fault_of_a_process() {
+        for (errno, found) in [
+            (111, Finding::Failed),  // ECONNREFUSED
+            (113, Finding::Failed),  // EHOSTUNREACH
+            (24, Finding::Nothing),  // EMFILE
+            (12, Finding::Nothing),  // ENOMEM
+            (105, Finding::Nothing), // ENOBUFS
+        ] {
+            assert_eq!(End::of_error(&io::Error::from_raw_os_error(errno)).found, found, "{errno}");
+        }
+    }
+}

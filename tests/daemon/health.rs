@@ -149,6 +149,8 @@ fn who_is_only_to_be_watched_is_not_restarted() {
     for text in ["health check", "GET http://127.0.0.1:", "unhealthy (", "status 500", "passed, "] {
         assert!(shown.contains(text), "{text}: {shown}");
     }
+    let doctor = home.pmd(&["doctor"]).out;
+    assert!(doctor.contains("web is unhealthy"), "{doctor}");
     let check = &home.entry("web")["health_check"];
     assert_eq!((&check["status"], &check["check_type"]), (&json!("unhealthy"), &json!("http")));
     assert!(check["last_check"].is_string() && check["consecutive_failures"].as_u64() > Some(0));

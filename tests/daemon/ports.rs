@@ -42,6 +42,8 @@ fn instances_get_their_ports_of_a_range_and_keep_them() {
     home.ok(&["scale", "web", "3"]);
     assert_eq!(home.await_number("web-2"), i32::from(first) + 2);
     home.pmd(&["scale", "web", "4"]).failed(2, "has 3 ports");
+    let doctor = home.pmd(&["doctor"]).out;
+    assert!(doctor.contains(&format!("web does not listen on port {first}")), "{doctor}");
     let shown = home.ok(&["show", "web:1"]).out;
     assert!(shown.lines().any(|line| line.ends_with(&format!("  {}", first + 1))), "{shown}");
     // Over the death of the daemon, and over an orderly end.

@@ -17,7 +17,7 @@ use crate::cli::output::text;
 use crate::cli::session::Session;
 use crate::config::paths::Paths;
 use crate::sys::limits::{self, Resource};
-use crate::sys::{clock, dir, proc, process, users};
+use crate::sys::{clock, dir, net, proc, process, users};
 
 /// Less free space than this is a warning, in percent.
 const LITTLE_SPACE: u8 = 10;
@@ -230,7 +230,7 @@ fn the_clock(findings: &mut Vec<Finding>) {
     });
 }
 
-/// Crash loops and programs that were given up.
+/// Crash loops and programs that were given up, are unhealthy, or do not serve on their port.
 fn programs(processes: &[Value], findings: &mut Vec<Finding>) {
     let mut well = true;
     for entry in processes.iter().map(Entry) {
@@ -239,6 +239,13 @@ fn programs(processes: &[Value], findings: &mut Vec<Finding>) {
         let text = match entry.status() {
             "errored" => format!("{name} is errored: {}", entry.text("error").unwrap_or("gave up")),
             _ if unstable >= 3 => format!("{name} keeps dying: {unstable} short runs in a row"),
+            "online" if entry.text("health") == Some("unhealthy") => format!("{name} is unhealthy"),
+            "online" => match entry.port().and_then(|port| u16::try_from(port).ok()) {
+                Some(port) if net::can_bind(port) => {
+                    format!("{name} does not listen on port {port}, which it was given")
+                }
+                Some(_) | None => continue,
+            },
             _ => continue,
         };
         well = false;

@@ -571,10 +571,14 @@ impl Fields {
         Ok(Change { environment, env: self.object("env")?, port: self.ports()? })
     }
 
-    /// `port`: 3000, "3000", "3000-3003" or "auto:5000-5100".
+    /// `port`: 3000, "3000", "3000-3003" or "auto:5000-5100"; or `port_range`: [3000, 3003].
     fn ports(&mut self) -> Result<Option<Ports>, ErrorReply> {
-        let Some(value) = self.take("port") else { return Ok(None) };
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let text = match (self.take("port"), self.take("port_range")) {
+            (None, None) => return Ok(None),
+            (Some(Value::String(text)), _) => text,
+            (Some(value), _) => value.to_string(),
+            (None, Some(range)) => format!("{}-{}", range[0], range[1]),
+        };
         let ports = Ports::parse(&text).ok_or_else(|| {
             ErrorReply::argument("port", "'port' must be a port, a range or auto:FIRST-LAST")
         })?;
@@ -693,6 +697,34 @@ mod tests {
         }
         for text in ["0", "-5", "\"500\"", "true", "[500]"] {
             assert_eq!(interval(text), Err(Code::InvalidArgument), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_restart_may_name_ports_in_every_form() {
+        let first = Ports::One(3000);
+        let range = Ports::Range { first: 3000, last: 3003 };
+        for (text, ports) in [
+            (r#""port":3000"#, Ok(Some(first))),
+            (r#""port":"3000-3003""#, Ok(Some(range))),
+            (r#""port_range":[3000,3003]"#, Ok(Some(range))),
+            (r#""port":null"#, Ok(None)),
+            (r#""port":0"#, Err(Code::InvalidArgument)),
+            (r#""port":[1]"#, Err(Code::InvalidArgument)),
+            (r#""port_range":[3003,3000]"#, Err(Code::InvalidArgument)),
+            (r#""port_range":3000"#, Err(Code::InvalidArgument)),
+        ] {
+            let text = format!(
+                r#"{{"type":"command","data":{{"action":"restart","process":"a",{text}}}}}"#
+            );
+            let found = ask_of(&text).map(|ask| match ask {
+                Ask::Command(command) => match command.verb {
+                    Verb::Restart { change, .. } => change.port,
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(found, ports, "{text}");
         }
     }
 
