@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// A module and those it may name. `a::b` allows only that part of `a`.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("base", &[]),
     ("sys", &["base"]),
     ("supervisor", &["base"]),

@@ -717,12 +717,10 @@ mod tests {
             let text = format!(
                 r#"{{"type":"command","data":{{"action":"restart","process":"a",{text}}}}}"#
             );
-            let found = ask_of(&text).map(|ask| match ask {
-                Ask::Command(command) => match command.verb {
-                    Verb::Restart { change, .. } => change.port,
-                    other => panic!("{other:?}"),
-                },
-                other => panic!("{other:?}"),
+            let found = ask_of(&text).map(|ask| {
+                let Ask::Command(command) = ask else { panic!("{ask:?}") };
+                let Verb::Restart { change, .. } = command.verb else { panic!("{text}") };
+                change.port
             });
             assert_eq!(found, ports, "{text}");
         }
