@@ -3,8 +3,6 @@
 
 const EVERY = 2000, WINDOW = 3e5, POINTS = 300, LINES = 2000, EVENTS = 100, FEW = 40
 
-// ---- tools
-
 const ui = {}, now = Date.now
 for (const node of document.querySelectorAll('[id]')) ui[node.id] = node
 
@@ -25,7 +23,6 @@ function write(texts) {
 	for (const id in texts) put(ui[id], texts[id])
 }
 
-/** One child for each key; `make` builds the missing ones. */
 function hold(parent, keys, make) {
 	const held = new Map(keys.map(key => [key, parent.held?.get(key) ?? make(key)])), nodes = [...held.values()]
 	parent.held = held
@@ -45,13 +42,10 @@ function lasting(ms) {
 	return d ? `${d}d ${h % 24}h` : h ? `${h}h ${m % 60}m` : m ? m + 'm' : s ? s + 's' : ms + ' ms'
 }
 
-// ---- state
-
 const procs = new Map(), host = { rings: { cpu: [], memory: [] } }, ticked = new Set(), folds = {}, seen = new Set()
 let opened, armed, only = '', past = [], tab = local.tab ?? 'logs', [sort, down] = (local.sort ?? 'name').split(' ')
 
 const all = () => [...procs.values()]
-/** What the pane shows: the ticked processes, else the opened one. */
 const target = () => all().filter(p => ticked.size ? ticked.has(p.id) : p.id === opened)
 const word = p => p.busy || p.status
 const label = p => p.many ? `${p.name}:${p.instance}` : p.name
@@ -74,7 +68,7 @@ let socket, hello, serial = 0, tries = 0, lost, heard, reason, round = 0, measur
 
 function connect() {
 	if (socket || ui.login.open) return
-	const url = new URL('ws', location), secret = btoa(token).replace(/[+/=]/g, c => ({ '+': '-', '/': '_' })[c] ?? '')
+	const url = new URL('ws', location), secret = btoa(token).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '')
 	url.protocol = url.protocol.replace('http', 'ws')
 	socket = new WebSocket(url, token ? ['pmd.v1', 'pmd.auth.' + secret] : [])
 	socket.onmessage = ({ data }) => receive(JSON.parse(data))
@@ -87,12 +81,12 @@ async function closed() {
 	socket.close()
 	socket = hello = measured = following = undefined
 	lost ??= now()
-	for (const done of asked.values()) done({ failure: 'the connection was lost before the answer' })
+	for (const done of asked.values()) done({ failure: 'connection lost' })
 	asked.clear()
 	if (ui.login.open) return
 	// Only REST says why a WebSocket was refused.
 	const { status } = early && await fetch('api/system', { headers: token && { Authorization: 'Bearer ' + token } }).catch(() => 0)
-	if (status === 401) return signIn('This token is not accepted.')
+	if (status === 401) return signIn('not accepted')
 	reason = status > 200 && `refused (${status})`
 	setTimeout(connect, Math.min(1e4, 500 * 2 ** tries++) * (0.5 + Math.random() / 2))
 }
@@ -109,14 +103,11 @@ function signIn(why) {
 	if (!ui.login.open) ui.login.showModal()
 }
 ui.login.onclose = () => {
-	session.token = token = ui.token.value
-	if (ui.stay.checked) local.token = token
+	token = (ui.stay.checked ? local : session).token = ui.token.value
 	connect()
 }
 ui.out.onclick = () => {
-	delete local.token
-	delete session.token
-	token = ''
+	local.token = session.token = token = ''
 	procs.clear()
 	signIn('')
 	if (socket) closed()
@@ -148,7 +139,6 @@ const hear = {
 		if (data.snapshot) return
 		p.stale = true
 		p.since = data.status === 'online' && at
-		if (p.since) p.last = ''
 		write({ said: `${label(p)} ${word(p)}` })
 	},
 	process_metrics({ processes }) {
@@ -163,13 +153,12 @@ const hear = {
 		sample(Object.assign(host, data), { cpu: data.cpu.usage, memory: data.memory.used })
 	},
 	process_event(data, at) {
-		const { event, details, id } = data, p = procs.get(id)
+		const { event, id } = data, p = procs.get(id)
 		past = [...past, { ...data, at }].slice(-EVENTS)
 		if (!p) return
 		p.stale = true
 		if (target().includes(p)) addLine(at, p, 'note', story(data))
 		else if (/crashed|errored|unhealthy/.test(event)) toast(`${data.process} ${story(data)}`, id)
-		if (event === 'crashed') Object.assign(p, { last: details.last_output?.at(-1), next: at + details.restart_in })
 		if (event === 'deleted') forget(id)
 	},
 	health_update(data, at) {
@@ -182,7 +171,7 @@ const hear = {
 		addLine(at, procs.get(id) ?? { id, name: process }, stream, message)
 	},
 	lagged({ dropped }, at) {
-		if (dropped.log_message) addLine(at, {}, 'note', dropped.log_message + ' lines left out: too slow a connection')
+		if (dropped.log_message) addLine(at, {}, 'note', dropped.log_message + ' lines left out')
 	},
 }
 
@@ -213,7 +202,6 @@ function sample({ rings }, values) {
 	for (const key in rings) if (rings[key].push([now(), values[key]]) > POINTS) rings[key].shift()
 }
 
-/** Has measured what can be seen; leaves a dead line. */
 function tend() {
 	const { hidden } = document, silence = hidden ? 0 : now() - heard, events = ['process_metrics', 'system_metrics']
 	if (!hello) return
@@ -228,11 +216,13 @@ function tend() {
 	request(hidden ? 'unsubscribe' : 'subscribe', data)
 }
 
-// ---- words
-
 const ending = d => d.signal ? 'killed by ' + d.signal : d.exit_code == null ? '' : 'exit ' + d.exit_code
 
-const remark = p => p.list || p.pid ? '' : list(ending(p), p.next > now() && `next try in ${lasting(p.next - now())}`, p.last)
+function remark(p) {
+	if (p.list || p.pid) return ''
+	const { details, at } = past.findLast(({ id, event }) => id === p.id && event === 'crashed') ?? {}, left = at + details?.restart_in - now()
+	return list(ending(p), left > 0 && `next try in ${lasting(left)}`, p.status !== 'stopped' && details?.last_output?.at(-1))
+}
 
 const story = ({ event, details: d }) => list(event.replaceAll('_', ' '), d.reason, ending(d),
 	d.uptime != null && `after ${lasting(d.uptime)}`, d.restart_in > 0 && `restart in ${lasting(d.restart_in)}`,
@@ -250,7 +240,7 @@ function toast(text, value) {
 
 function showTop() {
 	const { cpu, memory, load, disk } = host, counts = Object.groupBy(all(), word), state = hello ? 'live' : tries > 3 ? 'offline' : 'reconnecting'
-	write({ link: list(state, hello && hello.access !== 'full' && 'read only', lost && `lost ${clock(lost)}`, reason) })
+	write({ link: list(state, hello && hello.access !== 'full' && 'read only', lost && `since ${clock(lost)}`, reason) })
 	if (cpu) write({
 		host: host.hostname, usage: `${percent(cpu.usage)}\n${cpu.cores} cores`, used: `${size(memory.used)}\nof ${size(memory.total)}`,
 		load: `${load.one.toFixed(2)}\n${load.five.toFixed(2)}, ${load.fifteen.toFixed(2)}`,
@@ -269,8 +259,9 @@ function showTop() {
 		chip.hidden = !count && only !== chip.value
 		chip.ariaPressed = only === chip.value
 	}
-	const spaces = [...new Set(all().map(p => p.namespace))].sort()
+	const spaces = [...new Set(all().map(p => p.namespace))], chosen = ui.space.value
 	hold(ui.space, ['', ...spaces], value => el('option', { value }, value || 'All namespaces'))
+	ui.space.value = chosen
 	ui.space.hidden = spaces.length < 2
 }
 const STATES = ['errored', 'waiting', 'stopping', 'starting', 'online', 'stopped']
@@ -279,7 +270,6 @@ ui.chips.onclick = ({ target: { value } }) => only = value === only ? '' : value
 
 // ---- list
 
-/** What is shown, what beside it, what sorts. */
 const COLUMNS = {
 	name: [label, p => list(p.list && `× ${p.list.length}`, !p.many && p.namespace !== 'default' && p.namespace), label],
 	status: [word, remark, p => STATES.indexOf(p.status)],
@@ -322,6 +312,7 @@ function showList() {
 	const plan = units.sort(order).flatMap(unit => [unit, ...unit.list && !isFolded(unit) ? unit.list.sort(order) : []])
 	hold(ui.rows, plan.map(p => p.id), newRow)
 	for (const p of plan) fill(ui.rows.held.get(p.id), p)
+	for (const p of plan) if (!p.list && seen.has(p.id)) for (const canvas of ui.rows.held.get(p.id).querySelectorAll('canvas')) draw(canvas, p.rings[canvas.className])
 	focus.focus({ preventScroll: true })
 	for (const th of ui.head.children) th.ariaSort = th.className !== sort ? 'none' : down ? 'descending' : 'ascending'
 	ui.all.checked = shown.length && shown.every(p => ticked.has(p.id))
@@ -338,27 +329,27 @@ const watcher = new IntersectionObserver(changes => {
 })
 
 function newRow(key) {
-	const box = el('input', { type: 'checkbox' }), row = el('tr', { key, box }, el('td', {}, box))
+	const box = el('input', { type: 'checkbox' }), row = el('tr', { key, box }, el('td', {}, el('label', {}, box)))
 	for (const className in COLUMNS) {
 		const [cell, first] = className === 'name' ? ['th', 'button'] : ['td', 'span']
-		row.append(el(cell, { className, scope: 'row' }, el(first), el(className in host.rings ? 'canvas' : 'small')))
+		row.append(el(cell, { className, scope: 'row' }, el(first), el(className in host.rings ? 'canvas' : 'small', { className })))
 	}
 	watcher.observe(row)
 	return row
 }
 
 function fill(row, p) {
+	const known = row.p
 	row.p = p
 	row.box.checked = (p.list ?? [p]).every(p => ticked.has(p.id))
 	row.box.ariaLabel = 'Select ' + label(p)
 	row.className = `${p.many ? 'member' : ''} ${row.box.checked || !ticked.size && opened === p.id ? 'on' : ''}`
-	if (!seen.has(p.id)) return
+	if (known && !seen.has(p.id)) return
 	for (const { className, children: [first, second] } of [...row.cells].slice(1)) {
 		const [text, more] = COLUMNS[className]
 		put(first, text(p) || '–')
 		if (/status|health/.test(className)) first.className = text(p) && 'badge ' + text(p)
 		if (more) put(second, more(p))
-		else if (!p.list && className in p.rings) draw(second, p.rings[className], className === 'cpu' ? 10 : 1e6)
 	}
 	if (p.list) row.cells[1].firstChild.ariaExpanded = !isFolded(p)
 }
@@ -366,6 +357,7 @@ function fill(row, p) {
 ui.rows.onclick = ({ target }) => {
 	const { p, box } = target.closest('tr')
 	if (target === box) tick(p.list ?? [p], box)
+	else if (target.contains(box)) return
 	else if (p.list) folds[p.name] = !isFolded(p)
 	else open(p.id)
 }
@@ -378,8 +370,8 @@ document.onkeydown = event => {
 
 // ---- pane
 
-const ACTIONS = ['start', 'restart', 'reload', 'scale', 'stop', 'delete'], TABS = ['logs', 'details', 'events']
-for (const key of ACTIONS) ui[key] = ui.actions.appendChild(el('button', { className: key, onclick: () => act(key) }))
+const ACTIONS = ['start', 'restart', 'reload', 'stop', 'delete', 'scale'], TABS = ['logs', 'details', 'events']
+for (const key of ACTIONS) ui.number.before(ui[key] = el('button', { className: key, onclick: () => act(key) }))
 for (const key of TABS) ui.tabs.append(ui[key].tab = el('button', { onclick() { local.tab = tab = key; } }, key))
 
 function open(id) {
@@ -412,7 +404,7 @@ function showPane() {
 	ui.title.className = one ? 'badge ' + word(p) : ''
 	if (one) {
 		write({ facts: list(word(p), p.pid && `pid ${p.pid}, up ${COLUMNS.uptime[0](p)}`, p.restarts + ' restarts', p.port && `port ${p.port}`, p.health, remark(p)),
-			cpunow: `${percent(p.cpu)} / ${percent(draw(ui.cpu, p.rings.cpu, 10))}`, memorynow: `${size(p.memory)} / ${size(draw(ui.memory, p.rings.memory, 1e6))}` })
+			cpunow: `${percent(p.cpu)} / ${percent(draw(ui.cpu, p.rings.cpu))}`, memorynow: `${size(p.memory)} / ${size(draw(ui.memory, p.rings.memory))}` })
 	}
 	ui.tabs.hidden = !p
 	ui.details.tab.disabled = !one
@@ -426,7 +418,6 @@ function showPane() {
 	follow(view === 'logs' ? on : [])
 }
 
-/** What may hurt wants a second click. */
 async function act(action) {
 	const on = target(), [{ name }] = on
 	if (armed !== action && (/stop|delete/.test(action) || action === 'restart' && on.length === procs.size)) {
@@ -470,7 +461,7 @@ async function details(p) {
 
 // ---- logs
 
-const newest = {}, ESCAPES = /\x1b\[([\d;]*)m|\x1b\[[ -?]*[@-~]|\x1b\].*?(?:\x07|\x1b\\)|[\0-\x08\x0b-\x1f\x7f]/g
+const newest = {}, ESCAPES = /\x1b\[([\d;]*)m|\x1b\[[ -?]*.|\x1b\].*?(\x07|\x1b\\)|[^\P{Cc}\t]/gu
 let following, lines = [], fresh = [], paused = false
 
 function follow(on) {
@@ -541,12 +532,11 @@ ui.save.onclick = () => {
 	el('a', { href: URL.createObjectURL(new Blob(text)), download: plural(target()) + '.log' }).click()
 }
 
-// ---- charts
-
-/** Five minutes, with gaps where nothing came. */
-function draw(canvas, ring, least) {
+function draw(canvas, ring, least = canvas.className === 'cpu' ? 10 : 1e6) {
 	const { clientWidth: w, clientHeight: h } = canvas, c = canvas.getContext('2d'), start = now() - WINDOW, ratio = devicePixelRatio
-	const top = Math.max(least, ...ring.map(([at, value]) => at > start ? value * 1.15 : 0))
+	if (canvas.last === ring.at(-1)) return canvas.top
+	const top = canvas.top = Math.max(least, ...ring.map(([at, value]) => at > start ? value * 1.15 : 0))
+	canvas.last = w && ring.at(-1)
 	canvas.width = w * ratio
 	canvas.height = h * ratio
 	c.scale(ratio, ratio)

@@ -13,7 +13,24 @@
 //! - The token goes in the WebSocket's subprotocol, and stays in the tab or, if wished, in the browser.
 //!
 //! The three are at most [`BUDGET`] bytes, and 12 KiB once compressed: hosts behind a slow line
-//! have people, too. That is why the script is terse and has few comments; this page has them.
+//! have people, too. So the script is terse, and what it would say in comments stands here:
+//!
+//! | function | what it does |
+//! |---|---|
+//! | `hold` | gives a parent one child for each key, in order; builds only those that are missing |
+//! | `render` | calls the four below, at most every 50 ms, and once a second |
+//! | `tend` | subscribes to metrics of what can be seen; asks a silent line, leaves a dead one |
+//! | `showTop`, `showList`, `showPane` | put the state on the page |
+//! | `target` | what the pane is about: the ticked processes, else the opened one |
+//! | `hear` | one function for each message of the daemon |
+//! | `greet` | after a connection: subscribes, and forgets who was not in the snapshots |
+//! | `COLUMNS` | of each column: what is shown, what stands beside it, what it is sorted by |
+//! | `sum` | several instances as one line, as bad as the worst of them |
+//! | `act` | carries out a command; what may hurt wants a second click; reloads go one by one |
+//! | `details` | asks for everything about one process, again when something happened to it |
+//! | `follow`, `flush` | subscribe to lines, append what came; the view stays at the end unless moved |
+//! | `colours` | a line with its ANSI colours; other control sequences are left out |
+//! | `draw` | five minutes of samples, with gaps where none came; gives the value at the top |
 
 /// Bytes of all three together, at most.
 pub const BUDGET: usize = 32 * 1024;
