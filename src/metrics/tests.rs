@@ -129,7 +129,8 @@ fn without_descriptors_to_keep_each_sample_opens_its_files() {
         assert_eq!(sampler.kept_descriptors(), 0);
     }
     end(&shell);
-    assert_eq!(taken(&mut sampler, Scope::Everything).readings[0].processes, 0);
+    // The rest of its group may be about to end still.
+    while taken(&mut sampler, Scope::Everything).readings[0].processes > 0 {}
 }
 
 #[test]
