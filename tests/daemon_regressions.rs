@@ -31,7 +31,7 @@ impl Daemon {
     fn spawn(home: &Path) -> Child {
         let (reader, writer) = std::io::pipe().unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_pmd"))
-            .args(["daemon", "--foreground", "--home"])
+            .args(["daemon", "--foreground", "--no-web", "--home"])
             .arg(home)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

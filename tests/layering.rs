@@ -14,11 +14,14 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("supervisor", &["base"]),
     ("config", &["base", "supervisor", "sys"]),
     ("web", &[]),
-    ("proto", &["base", "supervisor", "config", "web"]),
+    ("proto", &["base", "supervisor", "config"]),
     ("reactor", &[]),
     ("logs", &["base", "sys", "supervisor::spec"]),
     ("metrics", &["base", "sys"]),
-    ("daemon", &["base", "sys", "supervisor", "config", "proto", "reactor", "logs", "metrics"]),
+    (
+        "daemon",
+        &["base", "sys", "supervisor", "config", "proto", "reactor", "logs", "metrics", "web"],
+    ),
     ("cli", &["base", "supervisor", "config", "proto", "sys", "daemon"]),
     ("lib", &[]),
 ];

@@ -231,6 +231,11 @@ fn read_value(
     }
     match option.kind {
         Kind::Flag => Ok(Value::Flag(!negated)),
+        Kind::OptionalText if negated => Ok(Value::Flag(false)),
+        Kind::OptionalText => match parser.optional_value() {
+            Some(word) => Ok(Value::Text(utf8(word)?)),
+            None => Ok(Value::Flag(true)),
+        },
         Kind::OptionalDuration if negated => Ok(Value::Flag(false)),
         Kind::OptionalDuration => {
             let attached = parser.optional_value();
@@ -263,7 +268,7 @@ fn read_value(
 /// Row 4: a value that is not of its kind.
 fn check_value(command: &Command, spelling: &str, kind: Kind, text: &str) -> Result<(), Failure> {
     let (right, what, hint) = match kind {
-        Kind::Flag | Kind::Text => return Ok(()),
+        Kind::Flag | Kind::Text | Kind::OptionalText => return Ok(()),
         Kind::Number => (text.parse::<u32>().is_ok(), "a number", "a whole number, 0 or more"),
         Kind::Duration | Kind::OptionalDuration => {
             (units::duration(text).is_some(), "a duration", units::DURATION_FORMS)

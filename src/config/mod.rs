@@ -16,6 +16,8 @@ mod assemble_logs;
 mod assemble_serving;
 /// A spec as the fields of an app file again.
 pub mod definition;
+/// Changing a settings file.
+pub mod edit;
 /// Environment files.
 pub mod envfile;
 /// What is inherited, and `${NAME}`.
@@ -62,6 +64,8 @@ pub mod suggest;
 pub mod units;
 /// URLs of health checks.
 pub mod url;
+/// The web interface.
+pub mod web;
 /// Command lines as words.
 pub mod words;
 

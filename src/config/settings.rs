@@ -15,6 +15,7 @@ use crate::config::locate::{End, Step, locate};
 use crate::config::problem::{Problem, shorten, show};
 use crate::config::resolve::{Defaults, declares_app};
 use crate::config::suggest;
+use crate::config::web::{self, WebSettings};
 use crate::supervisor::spec::{LogFormat, LogFull};
 
 /// What the daemon is told about itself.
@@ -38,6 +39,7 @@ pub struct Settings {
     pub metrics_interval: Duration,
     /// Between two looks at processes whose memory is limited.
     pub memory_check_interval: Duration,
+    pub web: WebSettings,
 }
 
 /// Defaults for the logs of all apps, and the cap for them together.
@@ -113,6 +115,7 @@ impl Default for Settings {
             pm2: Pm2Settings { enabled: true, home: None, version: PM2_VERSION.to_owned() },
             metrics_interval: Duration::from_secs(1),
             memory_check_interval: Duration::from_secs(1),
+            web: WebSettings::default(),
         }
     }
 }
@@ -130,8 +133,8 @@ const LEVELS: &[(&str, LogLevel)] = &[
 
 const MODES: &[(&str, StateMode)] = &[("file", StateMode::File), ("volatile", StateMode::Volatile)];
 
-/// The settings of this version.
-pub const KEYS: &[&str] = &[
+/// The settings of this version, those of the web interface aside.
+const KEYS: &[&str] = &[
     "max_connections",
     "log_level",
     "save",
@@ -153,8 +156,13 @@ pub const KEYS: &[&str] = &[
     "pm2.version",
 ];
 
+/// Every setting of this version.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().chain(web::KEYS).copied()
+}
+
 /// Settings that a later version acts on; `.*` stands for everything below.
-const LATER: &[&str] = &["log.compress", "keeper", "web.*", "agent.*", "ipevents.*"];
+const LATER: &[&str] = &["log.compress", "keeper", "agent.*", "ipevents.*"];
 
 /// What else may stand at the top of `pmd.json`.
 const NOT_SETTINGS: &[&str] = &["$schema", "apps", "namespaces", "deploy"];
@@ -171,7 +179,7 @@ pub fn is_key(key: &str) -> bool {
 
 /// The first parts of all keys.
 pub fn top_keys() -> impl Iterator<Item = &'static str> {
-    KEYS.iter().chain(LATER).filter_map(|key| key.split('.').next())
+    keys().chain(LATER.iter().copied()).filter_map(|key| key.split('.').next())
 }
 
 impl Settings {
@@ -202,6 +210,32 @@ impl Settings {
         if reader.problems.is_empty() { Ok(reader.settings) } else { Err(reader.problems) }
     }
 
+    /// The value of one setting, those of the web interface aside.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Value {
+        let word = |value: Option<&'static str>| Value::from(value);
+        let log = &self.log;
+        match key {
+            "max_connections" => self.max_connections.into(),
+            "log_level" => word(name_of(self.log_level, LEVELS)),
+            "save" => self.save.into(),
+            "resurrect" => self.resurrect.into(),
+            "stop_on_exit" => self.stop_on_exit.into(),
+            "state.mode" => word(name_of(self.state_mode, MODES)),
+            "log.dir" => log.dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()).into(),
+            "log.target" => word(Some(match log.place {
+                LogPlace::Files => "files",
+                LogPlace::Nowhere => "none",
+            })),
+            "log.max_size" => log.max_size.into(),
+            "log.keep" => log.keep.into(),
+            "log.type" => word(name_of(log.format, FORMATS)),
+            "log.full" => word(name_of(log.full, FULL)),
+            "log.total" => log.total.into(),
+            _ => self.parallel.into(),
+        }
+    }
+
     /// What they decide about apps that say nothing else.
     #[must_use]
     pub fn defaults(&self) -> Defaults {
@@ -224,7 +258,7 @@ impl Reader<'_> {
         let mut path = above.to_vec();
         path.push(key);
         let name = path.join(".");
-        if KEYS.contains(&name.as_str()) {
+        if keys().any(|key| key == name) {
             if self.seen.contains(&name) {
                 let problem = Problem::new(format!("'{name}' is given twice"));
                 return self.problem(problem, &path, End::Key);
@@ -254,7 +288,7 @@ impl Reader<'_> {
             | Value::Array(_)
             | Value::Object(_) => {
                 let problem = Problem::new(format!("unknown setting '{}'", shorten(&name)))
-                    .suggest(suggest::nearest(&name, KEYS.iter().copied()));
+                    .suggest(suggest::nearest(&name, keys()));
                 self.problem(problem, &path, End::Key);
             }
         }
@@ -262,6 +296,12 @@ impl Reader<'_> {
 
     fn set(&mut self, name: &str, value: &Value, path: &[&str]) {
         let settings = &mut self.settings;
+        if let Some(below) = name.strip_prefix("web.") {
+            if let Err(expected) = settings.web.set(below, value) {
+                self.wrong(name, expected, value, path);
+            }
+            return;
+        }
         let log = &mut settings.log;
         let expected = match name {
             "max_connections" => {
@@ -320,7 +360,11 @@ impl Reader<'_> {
     }
 
     fn wrong(&mut self, name: &str, expected: &str, value: &Value, path: &[&str]) {
-        let message = format!("'{}' must be {expected}, not {}", shorten(name), show(value));
+        let mut message = format!("'{}' must be {expected}", shorten(name));
+        if !web::SECRET_KEYS.contains(&name) {
+            message.push_str(", not ");
+            message.push_str(&show(value));
+        }
         self.problem(Problem::new(message), path, End::Value);
     }
 
@@ -363,6 +407,16 @@ fn choice<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Option<T> {
     choices.iter().find(|(name, _)| *name == word).map(|&(_, choice)| choice)
 }
 
+fn name_of<T: PartialEq>(value: T, choices: &[(&'static str, T)]) -> Option<&'static str> {
+    choices.iter().find(|(_, choice)| *choice == value).map(|&(name, _)| name)
+}
+
+/// Whether a change of this setting is felt by the daemon that runs.
+#[must_use]
+pub fn takes_effect_at_once(key: &str) -> bool {
+    key.starts_with("web.") || key.starts_with("log.") || key == "max_connections"
+}
+
 fn is_later(name: &str) -> bool {
     LATER.iter().any(|later| match later.strip_suffix(".*") {
         Some(group) => {
@@ -374,8 +428,8 @@ fn is_later(name: &str) -> bool {
 
 /// Whether settings stand below this name.
 fn is_group(name: &str) -> bool {
-    KEYS.iter()
-        .chain(LATER)
+    keys()
+        .chain(LATER.iter().copied())
         .any(|key| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
 
@@ -415,6 +469,7 @@ mod tests {
                 "max_connections": 64, "log_level": "debug", "save": false, "resurrect": "false",
                 "stop_on_exit": false, "state": {"mode": "volatile"}, "parallel": 2,
                 "metrics_interval": "5s", "memory_check_interval": 250,
+                "web.anonymous": "read",
                 "log": {"dir": "/srv/logs", "max_size": "1M", "keep": 2},
                 "log.type": "json", "log.full": "block", "log.total": 4096, "log.target": "none",
                 "pm2": {"enabled": false, "home": "/srv/pm2"}, "pm2.version": "6.0.0"
@@ -439,6 +494,7 @@ mod tests {
                 parallel: Some(2),
                 metrics_interval: Duration::from_secs(5),
                 memory_check_interval: Duration::from_millis(250),
+                web: WebSettings { anonymous: web::Level::Read, ..WebSettings::default() },
                 log: LogSettings {
                     dir: Some(PathBuf::from("/srv/logs")),
                     place: LogPlace::Nowhere,
@@ -461,7 +517,7 @@ mod tests {
   "log": {"max_sise": 1, "keep": -1, "dir": "logs", "target": "syslog", "compress": true},
   "log.keep": 1,
   "state": "volatile",
-  "web": {"listen": ["127.0.0.1:9615"], "max_clients": 5},
+  "web": {"listen": ["127.0.0.1"], "max_clients": 5, "token": "secret"},
   "keeper": true,
   "save": 1,
   "metrics_interval": "10ms"
@@ -483,8 +539,10 @@ mod tests {
                 "pmd.json:4:73: 'log.compress' is not supported by this version",
                 "pmd.json:5:3: 'log.keep' is given twice",
                 "pmd.json:6:12: 'state' must be an object, not \"volatile\"",
-                "pmd.json:7:11: 'web.listen' is not supported by this version",
-                "pmd.json:7:41: 'web.max_clients' is not supported by this version",
+                "pmd.json:7:21: 'web.listen' must be an address like \"127.0.0.1:9615\", a list of \
+                 them, or \"off\", not [\"127.0.0.1\"]",
+                "pmd.json:7:63: 'web.token' must be a text of 16 to 512 printable characters \
+                 without spaces",
                 "pmd.json:8:3: 'keeper' is not supported by this version",
                 "pmd.json:9:11: 'save' must be true or false, not 1",
             ]

@@ -4,20 +4,18 @@ use std::fs::File;
 use std::io;
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::daemon::Daemon;
 use crate::daemon::connection::{Connection, Connections};
 use crate::daemon::key::{ConnId, Key, ListenerId};
 use crate::daemon::socket::{Acceptor, Peer, Socket};
-use crate::proto::buffer::{Class, Outbox};
+use crate::proto::buffer::Outbox;
 use crate::proto::control::{Control, Hello};
+use crate::proto::http::{self, Http};
 use crate::proto::messages::error::{Code, ErrorReply};
-use crate::proto::messages::event::envelope;
-use crate::proto::messages::session::{EVENT_QUEUE, MAX_REPLY};
+use crate::proto::messages::session::{Answer, EVENT_QUEUE, MAX_REPLY};
 use crate::proto::protocol::{Context, Hangup, Protocol};
 use crate::reactor::{Interest, Reactor, Readiness, Slot};
-use crate::sys::{fds, process};
+use crate::sys::{fds, limits, process};
 
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -34,6 +32,7 @@ pub enum Door {
     Control,
     Pm2Rpc,
     Pm2Bus,
+    Web,
 }
 
 /// A socket that connections come from.
@@ -76,9 +75,17 @@ impl Connections {
         Ok(id)
     }
 
-    #[must_use]
-    pub fn is_listening(&self) -> bool {
-        !self.listeners.is_empty()
+    /// Takes no more connections from a socket; those that came stay.
+    pub fn stop_listening(&mut self, reactor: &mut Reactor<Key>, id: ListenerId) {
+        if let Some(mut listening) = self.listeners.remove(&id) {
+            let _ = reactor.remove(listening.slot, &mut listening.acceptor);
+        }
+    }
+
+    /// Connections at a time, from now on; never more than half of the descriptors.
+    pub fn set_limit(&mut self, limit: usize) {
+        let half = usize::try_from(limits::nofile() / 2).unwrap_or(usize::MAX);
+        self.limit = limit.min(half.max(8));
     }
 
     /// Whether there is room for one more of this peer's.
@@ -184,8 +191,8 @@ impl Daemon {
                 let may_enter = owner || self.connections.group_may_enter;
                 if !may_enter {
                     let text = "this daemon serves another user";
-                    let error = json!(ErrorReply::new(Code::ForbiddenUser, text)).to_string();
-                    let _ = out.push(envelope("error", &error, now.wall, None, ids), Class::Reply);
+                    let error = Answer::Error(ErrorReply::new(Code::ForbiddenUser, text));
+                    let _ = control.tell(&error, &mut cx);
                 }
                 let hangup = if may_enter { None } else { Some(Hangup::Done) };
                 Some((Protocol::Control(control), out, hangup))
@@ -193,6 +200,11 @@ impl Daemon {
             Door::Pm2Rpc | Door::Pm2Bus => {
                 let (protocol, out) = self.greet_pm2(peer, door == Door::Pm2Bus)?;
                 Some((protocol, out, None))
+            }
+            Door::Web => {
+                let http = Http::new(self.now.mono);
+                let out = Outbox::new(http::BODY_QUEUE, http::HEAD_QUEUE);
+                Some((Protocol::Http(Box::new(http)), out, None))
             }
         }
     }

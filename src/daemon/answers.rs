@@ -43,7 +43,10 @@ impl Daemon {
                 self.purges.retain(|&id| goes(id));
                 let answer = match self.results(reply) {
                     Err(error) => Answer::Error(error),
-                    Ok(results) => {
+                    Ok(mut results) => {
+                        if self.is_remote(client) {
+                            results.iter_mut().for_each(failed_to_start);
+                        }
                         warnings.extend(self.warnings_of(&results));
                         let duration = millis(self.now.mono.since(started));
                         match all_failed(&results) {
@@ -303,6 +306,15 @@ fn died(message: String, status: ExitStatus, lines: &[String]) -> ErrorReply {
         .with("signal", status.signal().map(|signal| signal.to_string()))
         .with("status", status.to_string())
         .with("last_output", lines)
+}
+
+/// Who cannot look at this host's files is not told what is wrong with its own.
+fn failed_to_start(result: &mut ResultEntry) {
+    if let Some(error) = &mut result.error
+        && error.details.contains_key("errno")
+    {
+        error.code = Code::ProcessStartFailed;
+    }
 }
 
 /// Every target failed: the reply is an error, with the first reason.

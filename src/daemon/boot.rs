@@ -15,6 +15,7 @@ use crate::base::Signal;
 use crate::config::paths::Paths;
 use crate::config::resolve::{self, Dialect, Origin};
 use crate::config::settings::{LogLevel, Settings, StateMode};
+use crate::config::web::Overrides;
 use crate::config::{base_environment, strip_shell_noise};
 use crate::daemon::accept::Door;
 use crate::daemon::adopt::Remains;
@@ -37,6 +38,7 @@ use crate::daemon::requests::Pending;
 use crate::daemon::saving::Saving;
 use crate::daemon::socket::Acceptor;
 use crate::daemon::sweep::Sweeps;
+use crate::daemon::web::Web;
 use crate::daemon::{Daemon, Ending, TRIM_AFTER, adopt, options, state};
 use crate::logs::{LogSettings, Logs};
 use crate::proto::messages::stamp::MessageIds;
@@ -73,11 +75,10 @@ pub fn start(mut options: options::Options) -> ExitCode {
         Err(error) => {
             match ready {
                 Some(mut ready) => {
-                    let _ = ready.write_all(error.message.as_bytes());
+                    let hint = error.hint.as_deref().unwrap_or_default();
+                    let _ = write!(ready, "{} {hint}\n{}", error.code, error.message);
                 }
-                None => {
-                    let _ = writeln!(io::stderr(), "pmd: error: {}", error.message);
-                }
+                None => error.print(),
             }
             ExitCode::from(error.code)
         }
@@ -92,6 +93,7 @@ fn prepare(options: &options::Options) -> Result<(Daemon, OwnedFd), StartError> 
     let lock = home::lock(paths)?;
     let (mut settings, declared) = home::settings(paths)?;
     settings.pm2.enabled &= options.pm2;
+    let web = Web::settle(&settings.web, options.web.clone(), &paths.config)?;
     let level = match settings.log_level {
         LogLevel::Error => Level::Error,
         LogLevel::Warn => Level::Warn,
@@ -146,12 +148,14 @@ fn prepare(options: &options::Options) -> Result<(Daemon, OwnedFd), StartError> 
         listener: Some(listener),
         saving,
         groups: Groups::probe(&paths.state),
+        web,
     };
     let mut daemon = assemble(host, parts)?;
     daemon.restore();
     daemon.enter_declared(declared);
     daemon.open_pm2();
     daemon.write_own_pid();
+    daemon.open_web();
     daemon.own_log.info(format_args!(
         "pmd {} is up pid={} home={}",
         env!("CARGO_PKG_VERSION"),
@@ -162,8 +166,12 @@ fn prepare(options: &options::Options) -> Result<(Daemon, OwnedFd), StartError> 
 }
 
 /// A daemon without a home: nothing on disk, a control socket only if `control` names one.
-pub(super) fn prepare_container(control: Option<Paths>) -> Result<Daemon, StartError> {
+pub(super) fn prepare_container(
+    control: Option<Paths>,
+    overrides: Overrides,
+) -> Result<Daemon, StartError> {
     let host = Host::settle()?;
+    let web = Web::settle(&Settings::default().web, overrides, Path::new("/"))?;
     let listener = match &control {
         None => None,
         Some(paths) => {
@@ -201,8 +209,11 @@ pub(super) fn prepare_container(control: Option<Paths>) -> Result<Daemon, StartE
         group: false,
         saving: Saving::default(),
         groups: Groups::default(),
+        web,
     };
-    assemble(host, parts)
+    let mut daemon = assemble(host, parts)?;
+    daemon.open_web();
+    Ok(daemon)
 }
 
 /// What this process was started with, before it made itself at home.
@@ -252,6 +263,7 @@ struct Parts {
     group: bool,
     saving: Saving,
     groups: Groups,
+    web: Web,
 }
 
 fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
@@ -274,9 +286,8 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         }
         None => None,
     };
-    let half = usize::try_from(limits::nofile() / 2).unwrap_or(usize::MAX);
-    let most = parts.settings.max_connections.min(half.max(8));
-    let mut connections = Connections::new(most, parts.group);
+    let mut connections = Connections::new(parts.group);
+    connections.set_limit(parts.settings.max_connections);
     if let Some(listener) = parts.listener {
         connections
             .listen(&mut reactor, Acceptor::Unix(listener), Door::Control)
@@ -315,6 +326,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         notify,
         waker,
         connections,
+        web: parts.web,
         pending: BTreeMap::new(),
         next_reply: 0,
         ids: MessageIds::new(format!("{:08x}", process::random() >> 32)),

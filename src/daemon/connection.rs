@@ -17,7 +17,7 @@ use crate::daemon::socket::{Peer, Socket};
 use crate::daemon::{Daemon, TRIM_AFTER};
 use crate::proto::buffer::{Class, Frame, Outbox};
 use crate::proto::messages::event::Publication;
-use crate::proto::messages::session::{Answer, Session};
+use crate::proto::messages::session::{Answer, Session, Subscriptions};
 use crate::proto::messages::stamp::MessageIds;
 use crate::proto::pm2::amp::Pair;
 use crate::proto::pm2::bus::Bus;
@@ -39,7 +39,7 @@ pub struct Connection {
     slot: Slot,
     pub peer: Peer,
     pub protocol: Protocol,
-    out: Outbox,
+    pub(super) out: Outbox,
     phase: Phase,
     /// The peer sends nothing more.
     input_ended: bool,
@@ -90,14 +90,13 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// `limit`: connections at a time.
     #[must_use]
-    pub fn new(limit: usize, group_may_enter: bool) -> Self {
+    pub fn new(group_may_enter: bool) -> Self {
         Self {
             listeners: BTreeMap::new(),
             clients: BTreeMap::new(),
             next: 0,
-            limit,
+            limit: 0,
             group_may_enter,
             spare: super::accept::spare(),
             paused_until: None,
@@ -117,7 +116,7 @@ impl Connections {
     /// What a client of the layer of messages subscribed to and is owed.
     #[must_use]
     pub fn session(&mut self, id: ConnId) -> Option<&mut Session> {
-        self.clients.get_mut(&id)?.protocol.talk().session()
+        self.clients.get_mut(&id)?.protocol.talk().session_mut()
     }
 
     #[must_use]
@@ -139,21 +138,22 @@ impl Connections {
 
     /// Whether anyone subscribed to `event`.
     #[must_use]
-    pub fn wants(&mut self, event: &str) -> bool {
+    pub fn wants(&self, event: &str) -> bool {
         self.sessions().any(|session| session.subscriptions().has(event))
     }
 
     /// The filters of all subscriptions to lines.
     #[must_use]
-    pub fn line_filters(&mut self) -> Vec<Option<Vec<Target>>> {
+    pub fn line_filters(&self) -> Vec<Option<Vec<Target>>> {
         self.sessions()
             .filter_map(|session| session.subscriptions().filter("log_message"))
             .map(|filter| filter.map(<[Target]>::to_vec))
             .collect()
     }
 
-    fn sessions(&mut self) -> impl Iterator<Item = &mut Session> {
-        self.clients.values_mut().filter_map(|client| client.protocol.talk().session())
+    /// Everyone who is heard of in the layer of messages.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.clients.values().filter_map(|client| client.protocol.view().session())
     }
 
     /// Offers news to everyone.
@@ -168,14 +168,6 @@ impl Connections {
     /// Hands news to one client.
     pub fn publish_to(&mut self, id: ConnId, news: &Publication, now: Now, ids: &MessageIds) {
         if self.clients.get_mut(&id).is_some_and(|client| client.hear(news, now, ids)) {
-            self.touch(id);
-        }
-    }
-
-    /// Queues what a client is to have besides its replies; what does not fit is left out.
-    pub fn push(&mut self, id: ConnId, frame: Frame) {
-        if let Some(client) = self.clients.get_mut(&id) {
-            let _ = client.out.push(frame, Class::Reply);
             self.touch(id);
         }
     }
@@ -457,11 +449,16 @@ impl Daemon {
         match demand {
             Demand::Ask(ask) => self.ask(id, tag, ask),
             Demand::Pm2(call) => self.pm2_call(id, tag, call),
+            Demand::Http(request) => self.serve(id, tag, &request),
+            Demand::DefaultSubscription => self.subscribe_by_default(id),
+            Demand::Statuses => {
+                self.give(id, |daemon, subscriptions| daemon.snapshots(subscriptions))
+            }
         }
     }
 
     /// Closes a connection as its protocol wants it.
-    fn end_connection(&mut self, id: ConnId, hangup: Hangup) {
+    pub(super) fn end_connection(&mut self, id: ConnId, hangup: Hangup) {
         let Some(client) = self.connections.clients.get_mut(&id) else { return };
         client.end(hangup);
         if let Hangup::Malformed(why) = hangup {
@@ -479,7 +476,7 @@ impl Daemon {
     pub(super) fn hang_up(&mut self, id: ConnId) {
         let Some(mut client) = self.connections.forget(id) else { return };
         let _ = self.reactor.remove(client.slot, &mut client.socket);
-        let session = client.protocol.talk().session();
+        let session = client.protocol.view().session();
         let had_lines = session.is_some_and(|it| it.subscriptions().has("log_message"));
         if had_lines || matches!(client.protocol, Protocol::Pm2Bus(_)) {
             self.recount_watchers();
@@ -518,7 +515,7 @@ impl Daemon {
         let Some(client) = self.connections.clients.get_mut(&id) else { return };
         client.alarm = None;
         if client.is_over(self.now.mono) {
-            return self.hang_up(id);
+            return self.give_up(id);
         }
         let is_open = client.phase == Phase::Open;
         self.connections.touch(id);
@@ -541,23 +538,72 @@ impl Daemon {
             if stays && client.phase == Phase::Open {
                 let mut demands = Vec::new();
                 let (talk, mut cx) = client.context(self.now, &self.ids, &mut demands);
-                if let Err(hangup) = talk.sent(&mut cx) {
-                    client.end(hangup);
-                }
+                let went = talk.sent(&mut cx);
+                self.meet(id, demands, went);
+                let Some(client) = self.connections.clients.get_mut(&id) else { continue };
                 stays = client.flush(&mut self.reactor, self.now.mono);
             }
             if stays {
                 self.connections.arrange(id, &mut self.reactor);
             } else {
-                self.hang_up(id);
+                self.give_up(id);
             }
         }
+    }
+
+    /// Closes a connection; a peer that was too slow may be told so.
+    fn give_up(&mut self, id: ConnId) {
+        if let Some(client) = self.connections.clients.get_mut(&id)
+            && !client.out.is_empty()
+        {
+            let mut demands = Vec::new();
+            let (talk, mut cx) = client.context(self.now, &self.ids, &mut demands);
+            talk.give_up(&mut cx);
+            let _ = client.out.send(&mut client.socket);
+        }
+        self.hang_up(id);
+    }
+
+    /// Lets a conversation do something; closes it if it wants that. `None`: it is gone.
+    pub(super) fn converse<R>(
+        &mut self,
+        id: ConnId,
+        act: impl FnOnce(&mut Protocol, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let client = self.connections.clients.get_mut(&id)?;
+        let mut demands = Vec::new();
+        let out = &mut client.out;
+        let mut cx = Context { now: self.now, ids: &self.ids, out, demands: &mut demands };
+        let result = act(&mut client.protocol, &mut cx);
+        self.connections.touch(id);
+        self.meet(id, demands, Ok(()));
+        Some(result)
+    }
+
+    /// Gives a subscriber what it is to know first.
+    pub(super) fn give(
+        &mut self,
+        id: ConnId,
+        what: impl FnOnce(&mut Self, &Subscriptions) -> Vec<Publication>,
+    ) {
+        let Some(session) = self.connections.session(id) else { return };
+        let subscriptions = session.subscriptions().clone();
+        let first = what(self, &subscriptions);
+        self.converse(id, |protocol, cx| {
+            let Some(session) = protocol.talk().session_mut() else { return };
+            for news in first {
+                session.give(&news, cx);
+            }
+        });
     }
 
     /// Answers one demand of a client, if the client is still there.
     pub(super) fn reply(&mut self, id: ConnId, tag: u64, answer: &Answer) {
         self.trim_at = Some(self.now.mono.after(TRIM_AFTER));
         let Some(client) = self.connections.clients.get_mut(&id) else { return };
+        if let Protocol::Http(_) = client.protocol {
+            return self.respond_with(id, tag, answer);
+        }
         let mut demands = Vec::new();
         let (talk, mut cx) = client.context(self.now, &self.ids, &mut demands);
         let replied = talk.reply(tag, answer, &mut cx);

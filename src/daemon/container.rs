@@ -22,6 +22,7 @@ use serde_json::json;
 
 use crate::base::{ExitStatus, ProcId, Signal, Stream, Time};
 use crate::config::paths::Paths;
+use crate::config::web::Overrides;
 use crate::daemon::boot;
 use crate::daemon::home::StartError;
 use crate::daemon::requests::Pending;
@@ -51,6 +52,8 @@ pub struct Container {
     pub apps: Vec<AppSpec>,
     /// Open the control socket there.
     pub control: Option<Paths>,
+    /// Where the web interface listens, who may come in.
+    pub web: Overrides,
     pub stop_timeout: Duration,
     /// End when nothing is left to run.
     pub auto_exit: bool,
@@ -103,7 +106,7 @@ pub fn run(container: Container) -> ExitCode {
             }
         },
         Err(error) => {
-            let _ = writeln!(io::stderr(), "pmd: error: {}", error.message);
+            error.print();
             ExitCode::from(error.code)
         }
     }
@@ -113,13 +116,12 @@ fn prepare(container: Container) -> Result<Daemon, StartError> {
     let single = matches!(container.apps.as_slice(), [one] if one.instances == 1);
     let plain = container.marking == Marking::Prefix || container.marking == Marking::Raw;
     let inherit = single && plain && container.apps.iter().all(leaves_output_alone);
-    let mut daemon = boot::prepare_container(container.control)?;
+    let mut daemon = boot::prepare_container(container.control, container.web)?;
     let writer = if inherit {
         None
     } else {
-        Some(Writer::start().map_err(|error| StartError {
-            message: format!("cannot start a thread: {}", describe(&error)),
-            code: 1,
+        Some(Writer::start().map_err(|error| {
+            StartError::new(format!("cannot start a thread: {}", describe(&error)))
         })?)
     };
     daemon.container = Some(Running {
@@ -315,7 +317,7 @@ impl Daemon {
         if let Some(writer) = container.writer.take() {
             writer.finish();
         }
-        if self.connections.is_listening() {
+        if self.paths.socket.as_os_str() != "/" {
             let _ = std::fs::remove_file(&self.paths.socket);
         }
         match container.code {

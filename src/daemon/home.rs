@@ -1,7 +1,7 @@
 //! The directories a daemon lives in: made, checked, locked; the settings in them; its socket.
 
 use std::fs::{self, DirBuilder};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -20,19 +20,41 @@ use crate::sys::{describe, fds, process, users};
 pub struct StartError {
     pub message: String,
     pub code: u8,
+    /// What helps.
+    pub hint: Option<String>,
 }
 
 impl StartError {
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 1 }
+        Self { message: message.into(), code: 1, hint: None }
+    }
+
+    /// Something in the settings is wrong.
+    pub fn configuration(message: impl Into<String>) -> Self {
+        Self { code: 6, ..Self::new(message) }
+    }
+
+    /// Tells whoever looks at our standard error.
+    pub fn print(&self) {
+        let mut text = format!("pmd: error: {}\n", self.message);
+        if let Some(hint) = &self.hint {
+            text.push_str("  try:  ");
+            text.push_str(hint);
+            text.push('\n');
+        }
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 }
 
 /// The settings, and the documents that declare apps to be run from the start.
 pub fn settings(paths: &Paths) -> Result<(Settings, Vec<Declared>), StartError> {
-    let wrong = |problems: Vec<Problem>| StartError {
-        message: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-        code: 6,
+    let wrong = |problems: Vec<Problem>| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        StartError::configuration(lines.join("\n"))
     };
     let path = paths.settings();
     let mut declared = Vec::new();

@@ -9,8 +9,8 @@ use crate::daemon::requests::data;
 use crate::logs::{LogLine, StreamId, TailQuery};
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::{LogMessage, Publication, level};
-use crate::proto::messages::request::{LogQuery, MAX_LINES};
-use crate::proto::messages::session::Answer;
+use crate::proto::messages::request::LogQuery;
+use crate::proto::messages::session::{Answer, LIMITS};
 use crate::proto::messages::stamp::timestamp;
 use crate::supervisor::Process;
 use crate::supervisor::vocabulary::Target;
@@ -79,7 +79,7 @@ impl Daemon {
         };
         let wanted = match query.grep {
             None => query.lines,
-            Some(_) => MAX_LINES,
+            Some(_) => LIMITS.lines,
         };
         let tail = TailQuery { since: query.since, until: query.until, ..TailQuery::last(wanted) };
         let mut found = self.tail(&ids, query.stream, &tail);
@@ -99,7 +99,11 @@ impl Daemon {
                 }))
             })
             .collect();
-        data("logs", &json!({"lines": lines, "truncated": false}))
+        let label = match query.processes.as_deref() {
+            Some([one]) => Some(one.to_string()),
+            Some(_) | None => None,
+        };
+        data("logs", &json!({"process": label, "lines": lines, "truncated": false}))
     }
 
     pub(super) fn on_logs(&mut self, targets: Option<Vec<Target>>, work: LogWork) -> Answer {

@@ -332,7 +332,11 @@ impl Daemon {
                 Ask::GetInfo { metrics: true, .. } | Ask::GetSystem | Ask::GetPm2List { .. },
             )
             | Demand::Pm2(Call::GetMonitorData | Call::GetSystemData) => Scope::Everything,
-            Demand::Ask(_) | Demand::Pm2(_) => return None,
+            Demand::Ask(_)
+            | Demand::Pm2(_)
+            | Demand::Http(_)
+            | Demand::DefaultSubscription
+            | Demand::Statuses => return None,
         };
         Some(scope).filter(|&scope| !self.figures.is_fresh(scope, self.now.mono))
     }

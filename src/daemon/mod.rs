@@ -35,11 +35,14 @@ mod pm2;
 mod ports;
 mod postmortem;
 mod queries;
+mod reload;
 mod requests;
 mod saving;
+mod settings;
 mod socket;
 mod state;
 mod sweep;
+mod web;
 mod worker;
 
 pub mod options;
@@ -80,6 +83,7 @@ use output::Busy;
 use requests::Pending;
 use saving::Saving;
 use sweep::Sweeps;
+use web::Web;
 
 pub use boot::start;
 pub use options::Options;
@@ -132,6 +136,7 @@ pub struct Daemon {
     connections: Connections,
     pending: BTreeMap<ReplyTo, Pending>,
     next_reply: u64,
+    web: Web,
     ids: MessageIds,
     /// For apps that come without an environment.
     base_environment: Rc<Environment>,
@@ -184,6 +189,7 @@ impl Daemon {
                 self.reap()?;
             }
             self.attend_connections();
+            self.retry_web();
             self.fire_timers();
             self.attend_metrics();
             self.settle();
@@ -230,6 +236,7 @@ impl Daemon {
             self.connections.next_deadline(),
             self.probes.next_deadline(),
             self.figures.next_deadline(),
+            self.web.next_deadline(),
             self.container.as_ref().and_then(container::Running::next_deadline),
             leaving,
             self.trim_at,
@@ -279,7 +286,11 @@ impl Daemon {
                 Signal::CHLD => self.reap_due = true,
                 _ if self.container.is_some() => self.container_signal(signal),
                 Signal::TERM | Signal::INT | Signal::QUIT => self.on_end_signal(signal),
-                Signal::HUP | Signal::USR2 => self.reopen_logs(),
+                Signal::HUP => {
+                    self.reread_settings();
+                    self.reopen_logs();
+                }
+                Signal::USR2 => self.reopen_logs(),
                 _ => {}
             }
         }

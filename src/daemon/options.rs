@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use crate::config::paths::Paths;
+use crate::config::web::Overrides;
 
 /// What `pmd daemon` and `pmd run` ask for.
 #[derive(Debug)]
@@ -14,4 +15,6 @@ pub struct Options {
     pub pm2: bool,
     /// Written to when the daemon answers (`ok`) or cannot start (the reason).
     pub ready: Option<OwnedFd>,
+    /// What it says about the web interface instead of the settings.
+    pub web: Overrides,
 }

@@ -19,13 +19,17 @@ use crate::sys::{fds, limits, process};
 /// Lines of stderr in `show`.
 const SHOWN_LINES: usize = 10;
 
+/// How `process_info` begins.
+const INFO: &str = r#"{"processes":["#;
+
 impl Daemon {
     pub(super) fn info(&mut self, targets: Option<&[Target]>, brief: bool) -> Answer {
         let ids = match self.find_all(targets) {
             Ok(ids) => ids,
             Err(error) => return Answer::Error(error),
         };
-        let mut text = String::from(r#"{"processes":["#);
+        let mut text = INFO.to_owned();
+        let is_one = targets.is_some() && ids.len() == 1;
         for (at, id) in ids.into_iter().enumerate() {
             let facts = if brief { None } else { Some(self.facts(id)) };
             let last_words = if brief { self.words_of_failed(id) } else { None };
@@ -43,7 +47,16 @@ impl Daemon {
             }
             text.push_str(&serde_json::to_string(&entry).unwrap_or_default());
         }
-        text.push_str("]}");
+        text.push(']');
+        // Of a single process the fields stand at the top, too, for simple clients.
+        let fields = text.get(INFO.len() + 1..text.len() - 1).filter(|_| is_one);
+        match fields.map(str::to_owned) {
+            Some(fields) => {
+                text.push(',');
+                text.push_str(&fields);
+            }
+            None => text.push('}'),
+        }
         Answer::Data("process_info", text)
     }
 
@@ -155,6 +168,7 @@ impl Daemon {
             problems.push(json!({"code": "live-table",
                 "message": "no live table: programs cannot be adopted after a crash"}));
         }
+        problems.extend(self.web.problems().map(|text| json!({"code": "web", "message": text})));
         let used = fds::open_descriptors();
         let limit = limits::nofile();
         data(
@@ -170,7 +184,7 @@ impl Daemon {
                     "logs": self.paths.logs, "log": self.paths.own_log(),
                     "config": self.paths.config, "runtime": self.paths.runtime,
                 },
-                "cgroup": self.groups.about(),
+                "cgroup": self.groups.about(), "web": self.web.report(self.web_clients().len()),
                 "limits": {"descriptors": limit, "descriptors_used": used,
                            "connections": self.settings.max_connections},
                 "processes": self.supervisor.processes().count(),

@@ -14,6 +14,7 @@ use crate::daemon::pm2::{Moving, Then};
 use crate::daemon::{Daemon, Ending, answers};
 use crate::proto::control::{Hello, PROTOCOL, hello_data};
 use crate::proto::messages::error::{Code, ErrorReply};
+use crate::proto::messages::event::Publication;
 use crate::proto::messages::request::{Ask, Change, Command, Verb};
 use crate::proto::messages::session::{Answer, Subscription};
 use crate::supervisor::spec::{AppSpec, Environment};
@@ -76,6 +77,10 @@ impl Daemon {
     /// Begins to answer one request of a client.
     pub(super) fn ask(&mut self, client: ConnId, tag: u64, ask: Ask) {
         let answer = match ask {
+            Ask::Auth(token) => {
+                self.authenticate(client, tag, &token);
+                None
+            }
             Ask::Ping => Some(data("pong", &json!({}))),
             Ask::Protocol(version) => Some(self.hello(client, version)),
             Ask::Subscribe { events, processes, interval, backlog } => {
@@ -85,13 +90,8 @@ impl Daemon {
                 None
             }
             Ask::Unsubscribe { events } => {
-                let answer = self
-                    .connections
-                    .session(client)
-                    .map(|session| session.unsubscribe(events.as_deref()));
-                self.recount_watchers();
-                self.follow_metrics(client, &[]);
-                answer
+                self.unsubscribe(client, tag, events.as_deref());
+                None
             }
             Ask::Command(command) => self.command(client, tag, *command),
             Ask::GetInfo { processes, brief, metrics: _ } => {
@@ -103,6 +103,9 @@ impl Daemon {
             Ask::GetEnv { process, reveal } => Some(self.environment(client, &process, reveal)),
             Ask::GetPm2List { reveal } => Some(self.pm2_list(client, reveal)),
             Ask::GetDaemon => Some(self.about()),
+            Ask::GetSettings { key } => Some(self.show_settings(key.as_deref())),
+            Ask::SetSetting { key, value } => Some(self.set_setting(client, &key, &value)),
+            Ask::Token { new } => Some(self.token(client, new)),
             Ask::Export { processes } => Some(self.export(processes.as_deref())),
             Ask::Flush(targets) => Some(self.on_logs(targets, LogWork::Flush)),
             Ask::Rotate(targets) => Some(self.on_logs(targets, LogWork::Rotate)),
@@ -136,8 +139,15 @@ impl Daemon {
         Answer::Data("hello", hello_data(&hello, &self.ids))
     }
 
+    /// Whether a client came over the network.
+    pub(super) fn is_remote(&mut self, client: ConnId) -> bool {
+        self.connections.get_mut(client).is_some_and(|found| found.peer.address.is_some())
+    }
+
     pub(super) fn is_owner(&mut self, client: ConnId) -> bool {
-        self.connections.get_mut(client).is_some_and(|found| found.peer.is_owner())
+        self.connections
+            .get_mut(client)
+            .is_some_and(|c| c.peer.address.is_none() && c.peer.is_owner())
     }
 
     fn subscribe(
@@ -157,17 +167,40 @@ impl Daemon {
         };
         let Some(session) = self.connections.session(client) else { return };
         let answer = session.subscribe(events, wish);
-        let subscriptions = session.subscriptions().clone();
         let fine = matches!(answer, Answer::Data(..));
         self.reply(client, tag, &answer);
-        if !fine {
-            return;
+        if fine {
+            self.begin_subscription(client, lines, events);
         }
-        let mut first = self.snapshots(&subscriptions);
-        first.extend(lines);
-        for news in first {
-            self.connections.push(client, news.line(&self.ids));
+    }
+
+    /// A client that names no events gets those that most want.
+    pub(super) fn subscribe_by_default(&mut self, client: ConnId) {
+        if let Some(session) = self.connections.session(client) {
+            session.subscribe_by_default();
+            self.begin_subscription(client, Vec::new(), &[]);
         }
+    }
+
+    fn unsubscribe(&mut self, client: ConnId, tag: u64, events: Option<&[String]>) {
+        let Some(session) = self.connections.session(client) else { return };
+        let begins = session.awaits_default();
+        let answer = session.unsubscribe(events);
+        self.reply(client, tag, &answer);
+        if begins {
+            self.begin_subscription(client, Vec::new(), &[]);
+        }
+        self.recount_watchers();
+        self.follow_metrics(client, &[]);
+    }
+
+    /// How things are, then the lines before, then what happens from now on.
+    fn begin_subscription(&mut self, client: ConnId, lines: Vec<Publication>, events: &[String]) {
+        self.give(client, |daemon, subscriptions| {
+            let mut first = daemon.snapshots(subscriptions);
+            first.extend(lines);
+            first
+        });
         self.recount_watchers();
         self.follow_metrics(client, events);
     }
@@ -184,7 +217,8 @@ impl Daemon {
         });
         let options = Options { wait: command.wait, parallel: command.parallel, timeout };
         let mut warnings = Vec::new();
-        let request = match self.request(command, options, &mut warnings) {
+        let remote = self.is_remote(client);
+        let request = match self.request(command, options, remote, &mut warnings) {
             Ok(request) => request,
             Err(error) => return Some(Answer::Error(error)),
         };
@@ -200,6 +234,7 @@ impl Daemon {
         &mut self,
         command: Command,
         options: Options,
+        remote: bool,
         warnings: &mut Vec<String>,
     ) -> Result<(String, Request), ErrorReply> {
         let Command { action, verb, targets, .. } = command;
@@ -212,6 +247,9 @@ impl Daemon {
                     (false, true) => Existing::Rename,
                     (false, false) => Existing::Refuse,
                 };
+                if remote && existing == Existing::Refuse {
+                    self.refuse_known(&apps)?;
+                }
                 return Ok((action, Request::Create { apps, existing, options }));
             }
             Verb::Start => Action::Start,
@@ -219,7 +257,17 @@ impl Daemon {
             Verb::Restart { change, kill_timeout } => {
                 Action::Restart { change: self.change(change)?, kill_timeout }
             }
-            Verb::Reload { change } => Action::Reload { change: self.change(change)? },
+            Verb::Reload { change, config } => {
+                let plain = change == Change::default();
+                if (config.is_some() || (remote && plain))
+                    && let Some(apps) =
+                        self.changed_definitions(&targets, config.as_ref(), warnings)?
+                {
+                    let existing = Existing::Apply;
+                    return Ok((action, Request::Create { apps, existing, options }));
+                }
+                Action::Reload { change: self.change(change)? }
+            }
             Verb::Delete { purge_logs } => {
                 if purge_logs {
                     let ids = targets.iter().flat_map(|target| self.supervisor.resolve(target));
@@ -232,6 +280,19 @@ impl Daemon {
             Verb::Scale(scale) => Action::Scale(scale),
         };
         Ok((action, Request::Command { action: acting, targets, options }))
+    }
+
+    /// Who creates from afar means something new, also where the definition is the same.
+    fn refuse_known(&self, apps: &[Rc<AppSpec>]) -> Result<(), ErrorReply> {
+        let known = |name: &str| self.supervisor.processes().any(|p| *p.spec().name == *name);
+        match apps.iter().find(|app| known(&app.name)) {
+            None => Ok(()),
+            Some(app) => {
+                let text = format!("'{}' exists already", app.name);
+                let error = ErrorReply::new(Code::ProcessAlreadyExists, text);
+                Err(error.with("process", &*app.name))
+            }
+        }
     }
 
     fn change(&mut self, wish: Change) -> Result<Option<Redefinition>, ErrorReply> {

@@ -8,7 +8,7 @@ use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
 use crate::base::Pid;
-use crate::sys::peer;
+use crate::sys::{owner, peer};
 
 /// A connected socket.
 #[derive(Debug)]
@@ -19,7 +19,6 @@ pub enum Socket {
 
 /// A socket that connections come from.
 #[derive(Debug)]
-#[allow(dead_code)] // TCP sockets come with the web interface
 pub enum Acceptor {
     Unix(UnixListener),
     Tcp(TcpListener),
@@ -49,10 +48,15 @@ impl Acceptor {
                 Ok((Socket::Unix(stream), peer))
             }
             Self::Tcp(listener) => {
-                let (stream, address) = listener.accept()?;
+                let (stream, theirs) = listener.accept()?;
                 // Whole messages are written; the kernel need not wait for more of them.
                 let _ = stream.set_nodelay(true);
-                Ok((Socket::Tcp(stream), Peer { address: Some(address), ..Peer::default() }))
+                let theirs = canonical(theirs);
+                let ours = stream.local_addr().map(canonical);
+                let is_here = theirs.ip().is_loopback();
+                let uid =
+                    ours.ok().filter(|_| is_here).and_then(|ours| owner::of_peer(theirs, ours));
+                Ok((Socket::Tcp(stream), Peer { pid: None, uid, address: Some(theirs) }))
             }
         }
     }
@@ -63,6 +67,11 @@ impl Acceptor {
             Self::Tcp(listener) => listener,
         }
     }
+}
+
+/// The old form of an address that a socket of both families shows in the new one.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl Socket {

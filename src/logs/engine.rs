@@ -87,6 +87,10 @@ impl Head {
 }
 
 impl Engine {
+    pub fn set_total(&mut self, total: Option<u64>) {
+        self.space.set_total(total);
+    }
+
     pub fn new(total: Option<u64>) -> Self {
         Self {
             files: Files::default(),

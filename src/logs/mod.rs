@@ -87,6 +87,11 @@ impl Logs {
         }
     }
 
+    /// Another cap for all files together, in bytes; see [`LogSettings::total`].
+    pub fn set_total(&mut self, total: Option<u64>) {
+        self.engine.set_total(total);
+    }
+
     /// Enters a stream, or gives one that is in the table another plan. No file is opened before
     /// its first byte. What a crash left half done is finished or undone here, so after a restart
     /// all streams must be opened before any is pumped.

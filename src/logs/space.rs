@@ -34,6 +34,11 @@ pub struct Space {
 }
 
 impl Space {
+    /// Another cap, from now on.
+    pub fn set_total(&mut self, total: Option<u64>) {
+        self.total = total;
+    }
+
     pub fn new(total: Option<u64>) -> Self {
         Self { total, left: total.unwrap_or(DEFAULT_TOTAL).div_ceil(SLACK).min(STEP_MIN) }
     }

@@ -38,8 +38,7 @@ impl Inbox {
         self.start = (self.start + n).min(self.bytes.len());
         self.scanned = self.scanned.max(self.start);
         if self.start == self.bytes.len() {
-            // An idle client costs no buffer.
-            *self = Self::new(self.limit);
+            self.clear();
         }
     }
 
@@ -60,6 +59,11 @@ impl Inbox {
         }
         self.bytes.extend_from_slice(more);
         Ok(())
+    }
+
+    /// Forgets everything. An idle peer costs no buffer.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.limit);
     }
 
     /// Whether a whole line is pending. Looks only at what nobody has looked at before.
@@ -123,6 +127,11 @@ impl Outbox {
         Self { frames: VecDeque::new(), sent: 0, queued: [0, 0], limits: [replies, events] }
     }
 
+    /// Other limits, in bytes, for what is queued from now on.
+    pub fn set_limits(&mut self, replies: usize, events: usize) {
+        self.limits = [replies, events];
+    }
+
     /// Queues a frame for the peer; it counts until it is sent whole.
     ///
     /// # Errors
@@ -137,6 +146,28 @@ impl Outbox {
         *queued += frame.len();
         self.frames.push_back((frame, class));
         Ok(())
+    }
+
+    /// Queues a reply before everything that is not yet on its way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::push`].
+    pub fn push_first(&mut self, frame: Frame) -> Result<(), Overflow> {
+        self.push(frame, Class::Reply)?;
+        let at = usize::from(self.sent > 0);
+        if let Some(last) = self.frames.pop_back() {
+            self.frames.insert(at.min(self.frames.len()), last);
+        }
+        Ok(())
+    }
+
+    /// Forgets what waits, but for the rest of a frame that is on its way.
+    pub fn drop_unsent(&mut self) {
+        let keep = usize::from(self.sent > 0);
+        for (frame, class) in self.frames.drain(keep..) {
+            self.queued[class.index()] -= frame.len();
+        }
     }
 
     /// Bytes of events that wait.
@@ -260,6 +291,36 @@ mod tests {
         }
         assert_eq!(peer.taken, b"hello wide world");
         assert_eq!(outbox.queued, [0, 0]);
+    }
+
+    #[test]
+    fn what_is_urgent_goes_before_what_waits_but_into_no_frame() {
+        let frame = |text: &str| -> Frame { Rc::from(text.as_bytes()) };
+        let mut outbox = Outbox::new(100, 100);
+        outbox.push_first(frame("0")).unwrap();
+        outbox.push(frame("1234"), Class::Event).unwrap();
+        outbox.push(frame("56"), Class::Event).unwrap();
+        outbox.push_first(frame("a")).unwrap();
+        let mut peer = Narrow { room: 3, taken: vec![] };
+        while peer.room > 0 {
+            outbox.send(&mut peer).unwrap();
+        }
+        outbox.push_first(frame("b")).unwrap();
+        peer.room = 100;
+        while !outbox.is_empty() {
+            outbox.send(&mut peer).unwrap();
+        }
+        assert_eq!(peer.taken, b"a01234b56");
+
+        outbox.push(frame("1234"), Class::Event).unwrap();
+        outbox.push(frame("56"), Class::Reply).unwrap();
+        peer = Narrow { room: 2, taken: vec![] };
+        outbox.send(&mut peer).unwrap();
+        outbox.drop_unsent();
+        assert_eq!(outbox.queued, [0, 4]);
+        peer.room = 2;
+        outbox.send(&mut peer).unwrap();
+        assert_eq!((peer.taken.as_slice(), outbox.is_empty()), (&b"1234"[..], true));
     }
 
     #[test]

@@ -5,9 +5,9 @@
 
 use serde_json::json;
 
-use crate::proto::buffer::{Class, Inbox};
+use crate::proto::buffer::Inbox;
 use crate::proto::messages::error::{Code, ErrorReply};
-use crate::proto::messages::event::{Publication, envelope};
+use crate::proto::messages::event::Publication;
 use crate::proto::messages::session::{Answer, Session};
 use crate::proto::messages::stamp::MessageIds;
 use crate::proto::protocol::{Context, Conversation, Hangup, MESSAGES_PER_TURN};
@@ -39,10 +39,21 @@ impl Control {
     /// A new client, with `hello` queued.
     #[must_use]
     pub fn greet(hello: &Hello<'_>, cx: &mut Context<'_>) -> Self {
-        let data = hello_data(hello, cx.ids);
+        let session = Session::default();
         // An empty outbox takes any single frame.
-        let _ = cx.out.push(envelope("hello", &data, cx.now.wall, None, cx.ids), Class::Reply);
-        Self { session: Session::default(), inbox: Inbox::new(MAX_LINE) }
+        let _ = session.tell(&Answer::Data("hello", hello_data(hello, cx.ids)), cx);
+        Self { session, inbox: Inbox::new(MAX_LINE) }
+    }
+}
+
+impl Control {
+    /// Says something that nobody asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Hangup::TooSlow`].
+    pub fn tell(&self, answer: &Answer, cx: &mut Context<'_>) -> Result<(), Hangup> {
+        self.session.tell(answer, cx)
     }
 }
 
@@ -50,8 +61,7 @@ impl Conversation for Control {
     fn receive(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Hangup> {
         if self.inbox.extend(bytes).is_err() {
             let error = ErrorReply::new(Code::InvalidMessage, "the line is longer than 1 MiB");
-            let line = envelope("error", &json!(error).to_string(), cx.now.wall, None, cx.ids);
-            cx.out.push(line, Class::Reply).map_err(|_| Hangup::TooSlow)?;
+            self.session.tell(&Answer::Error(error), cx)?;
             return Err(Hangup::Malformed("a line is too long"));
         }
         self.understand(cx)
@@ -90,11 +100,14 @@ impl Conversation for Control {
 
     fn say_good_bye(&mut self, reason: &str, cx: &mut Context<'_>) {
         let data = json!({"reason": reason}).to_string();
-        let line = envelope("shutdown", &data, cx.now.wall, None, cx.ids);
-        let _ = cx.out.push(line, Class::Reply);
+        let _ = self.session.tell(&Answer::Data("shutdown", data), cx);
     }
 
-    fn session(&mut self) -> Option<&mut Session> {
+    fn session(&self) -> Option<&Session> {
+        Some(&self.session)
+    }
+
+    fn session_mut(&mut self) -> Option<&mut Session> {
         Some(&mut self.session)
     }
 }

@@ -7,6 +7,8 @@
 pub mod buffer;
 pub mod control;
 pub mod fetch;
+pub mod http;
 pub mod messages;
 pub mod pm2;
 pub mod protocol;
+pub mod ws;

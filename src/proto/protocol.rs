@@ -7,6 +7,7 @@
 use crate::base::{Now, Time};
 use crate::proto::buffer::Outbox;
 use crate::proto::control::Control;
+use crate::proto::http::{Http, Request};
 use crate::proto::messages::event::Publication;
 use crate::proto::messages::request::Ask;
 use crate::proto::messages::session::{Answer, Session};
@@ -14,6 +15,7 @@ use crate::proto::messages::stamp::MessageIds;
 use crate::proto::pm2::bus::Bus;
 use crate::proto::pm2::methods::Call;
 use crate::proto::pm2::rpc::Rpc;
+use crate::proto::ws::Ws;
 
 /// Messages of one connection understood in one go, before other connections have theirs.
 pub const MESSAGES_PER_TURN: usize = 64;
@@ -36,6 +38,12 @@ pub enum Demand {
     Ask(Ask),
     /// A call of PM2's RPC.
     Pm2(Call),
+    /// An HTTP request.
+    Http(Box<Request>),
+    /// The subscription of a client that names no events. Needs no answer.
+    DefaultSubscription,
+    /// The status of every process it follows: it has missed changes. Needs no answer.
+    Statuses,
 }
 
 /// What a protocol may touch.
@@ -116,11 +124,18 @@ pub trait Conversation {
         Ok(())
     }
 
+    /// The peer is too slow: one last word instead of all that waits, if the protocol has one.
+    fn give_up(&mut self, _cx: &mut Context<'_>) {}
+
     /// The daemon goes down: last words. The connection is closed when they are sent.
     fn say_good_bye(&mut self, _reason: &str, _cx: &mut Context<'_>) {}
 
-    /// What the peer subscribed to, in the layer of messages.
-    fn session(&mut self) -> Option<&mut Session> {
+    /// What the peer subscribed to and is owed, in the layer of messages.
+    fn session(&self) -> Option<&Session> {
+        None
+    }
+
+    fn session_mut(&mut self) -> Option<&mut Session> {
         None
     }
 }
@@ -131,24 +146,36 @@ pub enum Protocol {
     Control(Control),
     Pm2Rpc(Rpc),
     Pm2Bus(Bus),
+    Http(Box<Http>),
+    Ws(Box<Ws>),
 }
 
 impl Protocol {
+    #[must_use]
+    pub fn as_ws(&self) -> Option<&Ws> {
+        if let Self::Ws(ws) = self { Some(ws) } else { None }
+    }
+
     /// The conversation, whatever the protocol.
     pub fn talk(&mut self) -> &mut dyn Conversation {
         match self {
             Self::Control(control) => control,
             Self::Pm2Rpc(rpc) => rpc,
             Self::Pm2Bus(bus) => bus,
+            Self::Http(http) => &mut **http,
+            Self::Ws(ws) => &mut **ws,
         }
     }
 
+    /// The same, to look at.
     #[must_use]
     pub fn view(&self) -> &dyn Conversation {
         match self {
             Self::Control(control) => control,
             Self::Pm2Rpc(rpc) => rpc,
             Self::Pm2Bus(bus) => bus,
+            Self::Http(http) => &**http,
+            Self::Ws(ws) => &**ws,
         }
     }
 }

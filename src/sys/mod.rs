@@ -28,6 +28,8 @@ pub mod limits;
 pub mod map;
 /// Who listens on a port.
 pub mod net;
+/// Whose the other end of a TCP connection is.
+pub mod owner;
 /// Who is at the other end of a Unix socket.
 pub mod peer;
 /// Processes that are not our children, and all signals that must not meet a stranger.

@@ -62,6 +62,7 @@ impl World {
             .args(words)
             .current_dir(&self.dir)
             .env("PMD_HOME", &self.dir)
+            .env("PMD_WEB", "off")
             .env("LC_ALL", "C.UTF-8")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -145,6 +145,7 @@ impl Home {
             .args(words)
             .current_dir(&self.dir)
             .env("PMD_HOME", &self.dir)
+            .env("PMD_WEB", "off")
             .env("LC_ALL", "C.UTF-8")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -240,9 +241,15 @@ impl Home {
     /// Waits until a file holds a text, and gives the whole.
     #[track_caller]
     pub fn await_text(&self, file: &str, text: &str) -> String {
+        self.await_text_after(file, 0, text)
+    }
+
+    /// The same behind its first bytes.
+    #[track_caller]
+    pub fn await_text_after(&self, file: &str, start: usize, text: &str) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
-            let content = self.read(file);
+            let content = self.read(file).split_off(start);
             if content.contains(text) {
                 return content;
             }

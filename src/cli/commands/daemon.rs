@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::cli::Run;
 use crate::cli::args::{Global, Parsed, Scope};
+use crate::cli::commands::web_options;
 use crate::cli::daemons;
 use crate::cli::error::{End, Failure, in_words};
 use crate::cli::exit::Exit;
@@ -30,8 +31,8 @@ pub fn daemon(session: &mut Session, parsed: &Parsed) -> Run {
     if parsed.flag("foreground") {
         return foreground(session, parsed);
     }
-    let more: &[&str] = if parsed.flag("pm2") { &[] } else { &["--no-pm2"] };
-    background(&session.global, more)?;
+    web_options::overrides(parsed)?;
+    background(&session.global, &handed_on(parsed))?;
     if session.screen.json {
         session.screen.document(&json!({"ok": true, "command": "daemon"}))?;
     }
@@ -60,8 +61,24 @@ fn foreground(session: &mut Session, parsed: &Parsed) -> Run {
         ),
     };
     let in_background = ready.is_some();
+    let web = web_options::overrides(parsed)?;
     let (foreground, pm2) = (!in_background, parsed.flag("pm2"));
-    Err(End::WasDaemon(daemon::start(Options { paths, foreground, pm2, ready })))
+    Err(End::WasDaemon(daemon::start(Options { paths, foreground, pm2, ready, web })))
+}
+
+/// The options that a daemon in the background is given, too.
+fn handed_on(parsed: &Parsed) -> Vec<String> {
+    let mut words = Vec::new();
+    for name in web_options::VALUES {
+        words.extend(parsed.texts(name).map(|value| format!("--{name}={value}")));
+    }
+    if parsed.flag("no-web") {
+        words.push("--no-web".to_owned());
+    }
+    if !parsed.flag("pm2") {
+        words.push("--no-pm2".to_owned());
+    }
+    words
 }
 
 /// Starts a daemon that outlives this process, with `more` options; returns when it answers or has
@@ -70,7 +87,7 @@ fn foreground(session: &mut Session, parsed: &Parsed) -> Run {
 /// # Errors
 ///
 /// Why it did not start, in its own words.
-pub fn background(global: &Global, more: &[&str]) -> Result<(), Failure> {
+pub fn background(global: &Global, more: &[String]) -> Result<(), Failure> {
     let failed = |error: std::io::Error| cannot(&in_words(&error));
     let program = std::env::current_exe().map_err(failed)?;
     let (ready, theirs) = fds::pipe().map_err(failed)?;
@@ -89,6 +106,7 @@ pub fn background(global: &Global, more: &[&str]) -> Result<(), Failure> {
         Some(Scope::User) => words.push(b"--user".to_vec()),
         None => {}
     }
+    words.extend(more.iter().map(|option| option.as_bytes().to_vec()));
     let mut env = CArgs::new();
     let nul = |_| cannot("a name with a NUL byte");
     for word in &words {
@@ -106,7 +124,13 @@ pub fn background(global: &Global, more: &[&str]) -> Result<(), Failure> {
     match await_word(ready).map_err(failed)?.as_str() {
         "ok\n" => Ok(()),
         "" => Err(cannot("it ended without a word").hint("pmd daemon --foreground")),
-        why => Err(Failure::new(Exit::Failed, why.trim_end())),
+        why => {
+            let (head, message) = why.split_once('\n').unwrap_or(("", why));
+            let (code, hint) = head.split_once(' ').unwrap_or((head, ""));
+            let exit = if code == "6" { Exit::Invalid } else { Exit::Failed };
+            let failure = Failure::new(exit, message.trim_end());
+            Err(if hint.is_empty() { failure } else { failure.hint(hint) })
+        }
     }
 }
 

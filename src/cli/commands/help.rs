@@ -210,6 +210,7 @@ fn described_option(option: &Opt) -> Value {
     let kind = match option.kind {
         Kind::Flag => "flag",
         Kind::Text => "text",
+        Kind::OptionalText => "optional text",
         Kind::Number => "number",
         Kind::Duration => "duration",
         Kind::OptionalDuration => "optional duration",
@@ -224,6 +225,7 @@ fn described_option(option: &Opt) -> Value {
         Kind::OneOf(words) => words,
         Kind::Flag
         | Kind::Text
+        | Kind::OptionalText
         | Kind::Number
         | Kind::Duration
         | Kind::OptionalDuration

@@ -38,3 +38,4 @@ pub mod start;
 pub mod start_options;
 /// flush, rotate, reloadLogs, save, resurrect, export, kill.
 pub mod state;
+pub mod web_options;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cli::Run;
 use crate::cli::app_files::{self, Caller, Loaded, Purpose};
 use crate::cli::args::Parsed;
-use crate::cli::commands::start;
+use crate::cli::commands::{start, web_options};
 use crate::cli::error::{End, Failure};
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
@@ -14,6 +14,7 @@ use crate::config::files::Format;
 use crate::config::json;
 use crate::config::preflight;
 use crate::config::resolve::{self, Defaults, Dialect, Origin};
+use crate::config::web::WebSettings;
 use crate::daemon::container::{self, Container, Marking};
 
 /// Below the ten seconds after which container engines kill.
@@ -44,10 +45,17 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
     };
     let control =
         if parsed.flag("control") { Some(session.daemons.paths()?.clone()) } else { None };
+    let mut web = web_options::overrides(parsed)?;
+    if web.listen.is_none() {
+        // Only where it is asked for.
+        let listen = WebSettings::default().listen;
+        web.listen = Some(if parsed.flag("web") { listen } else { Vec::new() });
+    }
     session.screen.flush()?;
     Err(End::WasDaemon(container::run(Container {
         apps,
         control,
+        web,
         stop_timeout: parsed.duration("stop-timeout").unwrap_or(STOP_TIMEOUT),
         auto_exit: parsed.flag("auto-exit"),
         marking,

@@ -211,6 +211,7 @@ fn value(parsed: &Parsed, long: &str) -> Option<Value> {
         }
         Kind::Size
         | Kind::Text
+        | Kind::OptionalText
         | Kind::Signal
         | Kind::Port
         | Kind::OneOf(_)

@@ -178,6 +178,8 @@ pub struct Opt {
 pub enum Kind {
     Flag,
     Text,
+    /// A flag that may be given a text, behind `=`.
+    OptionalText,
     Number,
     Duration,
     /// A flag that may be given a duration.
@@ -197,7 +199,7 @@ impl Kind {
     /// Whether the word after the option belongs to it.
     #[must_use]
     pub fn takes_value(self) -> bool {
-        !matches!(self, Self::Flag | Self::OptionalDuration)
+        !matches!(self, Self::Flag | Self::OptionalText | Self::OptionalDuration)
     }
 }
 

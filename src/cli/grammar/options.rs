@@ -261,12 +261,19 @@ pub const INIT: &[Opt] = &[
 pub const CHECK: &[Opt] =
     &[Opt::value("env", Kind::Text, "NAME", "profile env_NAME").repeats(), ONLY, STRICT];
 
+const LEVELS: &[&str] = &["full", "read", "none"];
+
 pub const DAEMON: &[Opt] = &[
     Opt::flag("foreground", "stay in the foreground, log to stderr"),
     Opt::flag("pm2", "without the sockets that PM2's clients look for").on(),
     // What these switch off is not there yet; scripts that say so already are right.
     Opt::flag("keeper", "without the process above the daemon").on().under(HIDDEN),
-    Opt::flag("web", "without the web interface").on().under(HIDDEN),
+    Opt::value("web", Kind::Text, "ADDR:PORT", "where the web interface listens").repeats(),
+    Opt::flag("no-web", "without the web interface"),
+    Opt::value("web-token-file", Kind::Text, "FILE", "the token for it, in a file of mode 0600"),
+    Opt::value("web-allow-origin", Kind::Text, "ORIGIN", "pages of there may connect").repeats(),
+    Opt::value("web-allow-host", Kind::Text, "NAME", "a name it answers to").repeats(),
+    Opt::value("web-anonymous", Kind::OneOf(LEVELS), "LEVEL", "what is allowed without a token"),
     Opt::value("ready-fd", Kind::Number, "N", "where to tell that it is up").under(HIDDEN),
 ];
 
@@ -282,6 +289,7 @@ pub const RUN_OPTIONS: &[Opt] = &[
     Opt::value("stop-timeout", Kind::Duration, "DUR", "kill what is left then (default: 9s)"),
     Opt::flag("auto-exit", "stay when nothing is left to run").on(),
     Opt::flag("control", "open the control socket, for pmd ls and the like"),
+    Opt::value("web", Kind::OptionalText, "ADDR:PORT", "open the web interface"),
     Opt::flag("raw", "lines of several apps without their names"),
     Opt::flag("format", "lines as key=value pairs"),
     of_start("interpreter"),

@@ -14,7 +14,10 @@ pub enum Code {
     UnknownAction,
     InvalidArgument,
     InvalidConfig,
+    Unauthorized,
     PermissionDenied,
+    ForbiddenHost,
+    ForbiddenOrigin,
     ForbiddenUser,
     ProcessNotFound,
     ProcessAlreadyExists,
@@ -26,6 +29,35 @@ pub enum Code {
     RateLimited,
     ShuttingDown,
     Unsupported,
+}
+
+impl Code {
+    /// The status of a response over HTTP.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::InvalidJson
+            | Self::InvalidMessage
+            | Self::UnknownType
+            | Self::UnknownEvent
+            | Self::UnknownAction
+            | Self::InvalidArgument
+            | Self::InvalidConfig => 400,
+            Self::Unauthorized => 401,
+            Self::PermissionDenied
+            | Self::ForbiddenHost
+            | Self::ForbiddenOrigin
+            | Self::ForbiddenUser => 403,
+            Self::ProcessNotFound => 404,
+            Self::ProcessAlreadyExists | Self::PortInUse | Self::NoFreePort => 409,
+            Self::ProcessStartFailed => 422,
+            Self::RateLimited => 429,
+            Self::OperationFailed => 500,
+            Self::Unsupported => 501,
+            Self::ShuttingDown => 503,
+            Self::Timeout => 504,
+        }
+    }
 }
 
 /// The `data` of an `error` message, and the `error` of a failed result.

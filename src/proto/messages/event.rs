@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::fmt::Write as _;
 use std::rc::Rc;
 
 use serde::Serialize;
@@ -10,12 +9,13 @@ use serde_json::{Map, Value, json};
 
 use crate::base::{ExitStatus, ProcId, Stream, WallTime};
 use crate::proto::buffer::Frame;
-use crate::proto::messages::stamp::{MessageIds, timestamp};
+use crate::proto::messages::carrier::{Carrier, Envelope};
+use crate::proto::messages::stamp::MessageIds;
 use crate::supervisor::vocabulary::{
     ErroredReason, HealthStatus, NoticeKind, RestartReason, Target,
 };
 
-/// Events a client may subscribe to in this version.
+/// Events a client may subscribe to.
 pub const EVENTS: [&str; 6] = [
     "process_status",
     "process_metrics",
@@ -67,47 +67,46 @@ pub struct Publication {
     pub at: WallTime,
     /// The `data` object as JSON text.
     pub data: String,
+    number: OnceCell<u64>,
     line: OnceCell<Frame>,
+    text_frame: OnceCell<Frame>,
 }
 
 impl Publication {
     #[must_use]
     pub fn new(event: &'static str, subject: Subject, at: WallTime, data: String) -> Self {
-        Self { event, subject: Some(subject), at, data, line: OnceCell::new() }
+        Self { subject: Some(subject), ..Self::periodic(event, at, data) }
     }
 
     /// A message that comes at an interval. Its receivers are chosen by who sends it: those whose
     /// interval is over and whose filters are equal.
     #[must_use]
     pub fn periodic(event: &'static str, at: WallTime, data: String) -> Self {
-        Self { event, subject: None, at, data, line: OnceCell::new() }
+        Self {
+            event,
+            subject: None,
+            at,
+            data,
+            number: OnceCell::new(),
+            line: OnceCell::new(),
+            text_frame: OnceCell::new(),
+        }
     }
 
-    /// The whole message as one line.
-    pub fn line(&self, ids: &MessageIds) -> Frame {
-        self.line.get_or_init(|| envelope(self.event, &self.data, self.at, None, ids)).clone()
+    /// The whole message as `carrier` has it. Its id is the same for all.
+    pub fn frame(&self, carrier: Carrier, ids: &MessageIds) -> Frame {
+        let made = match carrier {
+            Carrier::Line => &self.line,
+            Carrier::WebSocket => &self.text_frame,
+        };
+        made.get_or_init(|| {
+            let number = *self.number.get_or_init(|| ids.take());
+            let Self { event: kind, data, at, .. } = self;
+            let envelope = Envelope { kind, data, at: *at, reply_to: None };
+            carrier.frame(&envelope, ids.boot(), number)
+        })
+        .clone()
     }
-}
-
-/// One message as one line: `data` is JSON text, `reply_to` the client's id.
-#[must_use]
-pub fn envelope(
-    kind: &str,
-    data: &str,
-    at: WallTime,
-    reply_to: Option<&Value>,
-    ids: &MessageIds,
-) -> Frame {
-    let mut line = String::with_capacity(data.len() + 128);
-    let _ =
-        write!(line, r#"{{"type":"{kind}","data":{data},"timestamp":"{}","id":""#, timestamp(at));
-    ids.write(&mut line);
-    line.push('"');
-    if let Some(id) = reply_to {
-        let _ = write!(line, r#","reply_to":{id}"#);
-    }
-    line.push_str("}\n");
-    Rc::from(line.into_bytes())
 }
 
 /// A `log_message`.
@@ -316,8 +315,10 @@ mod tests {
     fn a_broadcast_is_encoded_once() {
         let ids = MessageIds::new("9f3c2a71".into());
         let news = Publication::new("process_event", subject(), WallTime(0), "{}".into());
-        let (first, second) = (news.line(&ids), news.line(&ids));
+        let (first, second) = (news.frame(Carrier::Line, &ids), news.frame(Carrier::Line, &ids));
         assert!(Rc::ptr_eq(&first, &second));
+        let framed = news.frame(Carrier::WebSocket, &ids);
+        assert_eq!((&framed[2..], framed[0]), (&first[..first.len() - 1], 0x81));
         assert_eq!(
             std::str::from_utf8(&first).unwrap(),
             "{\"type\":\"process_event\",\"data\":{},\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"id\":\"9f3c2a71-1\"}\n"

@@ -4,6 +4,7 @@
 //! wants to hear, [`event`] and [`entry`] render notices and processes, [`error`] lists the codes.
 //! Source of the shapes: the WebSocket API document, parts A2 to A9, and the control protocol.
 
+pub mod carrier;
 pub mod entry;
 pub mod error;
 pub mod event;

@@ -16,17 +16,24 @@ pub type RequestId = Value;
 
 /// Bytes of a request's `id`.
 pub const MAX_ID: usize = 128;
-/// Items of `processes`, `configs` excepted.
-pub const MAX_TARGETS: usize = 4096;
+/// Bytes of a name.
+pub const MAX_NAME: usize = 128;
 /// Items of `events`.
 pub const MAX_EVENTS: usize = 32;
-/// Lines that `get_logs` and `backlog` give of each process.
-pub const MAX_LINES: usize = 10_000;
 /// Between two messages that come at an interval.
 pub const INTERVALS: RangeInclusive<Duration> =
     Duration::from_millis(250)..=Duration::from_secs(3600);
 /// Depth of nesting.
 pub const MAX_DEPTH: usize = 64;
+
+/// What one client may ask for at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Items of `processes`.
+    pub targets: usize,
+    /// Lines that `get_logs` and `backlog` give of each process.
+    pub lines: usize,
+}
 
 /// One message of a client.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +48,8 @@ pub struct Message {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
     Ping,
+    /// The token that opens the interface.
+    Auth(String),
     /// Speak protocol version `0`.
     Protocol(u64),
     Subscribe {
@@ -75,6 +84,18 @@ pub enum Ask {
         reveal: bool,
     },
     GetDaemon,
+    GetSettings {
+        key: Option<String>,
+    },
+    /// `Null`: as it is by default.
+    SetSetting {
+        key: String,
+        value: Value,
+    },
+    /// The token of the web interface; a new one, or the one there is.
+    Token {
+        new: bool,
+    },
     Export {
         processes: Option<Vec<Target>>,
     },
@@ -101,6 +122,52 @@ pub enum Ask {
     Shutdown {
         leave_running: bool,
     },
+}
+
+/// What a client must be allowed to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Right {
+    /// Nothing but to connect.
+    Connect,
+    Look,
+    Act,
+    /// What only the control socket carries.
+    Control,
+}
+
+impl Ask {
+    #[must_use]
+    pub fn right(&self) -> Right {
+        match self {
+            Self::Auth(_) => Right::Connect,
+            Self::Ping
+            | Self::Subscribe { .. }
+            | Self::Unsubscribe { .. }
+            | Self::GetInfo { .. }
+            | Self::GetSystem
+            | Self::GetLogs(_)
+            | Self::GetEvents { .. }
+            | Self::Wait { .. } => Right::Look,
+            Self::Command(_) => Right::Act,
+            Self::Protocol(_)
+            | Self::GetEnv { .. }
+            | Self::GetPm2List { .. }
+            | Self::GetDaemon
+            | Self::GetSettings { .. }
+            | Self::SetSetting { .. }
+            | Self::Token { .. }
+            | Self::Export { .. }
+            | Self::Flush(_)
+            | Self::Rotate(_)
+            | Self::ReloadLogs(_)
+            | Self::SendLine { .. }
+            | Self::Apply(_)
+            | Self::Save
+            | Self::Resurrect
+            | Self::ResurrectPm2 { .. }
+            | Self::Shutdown { .. } => Right::Control,
+        }
+    }
 }
 
 /// The `command` request.
@@ -136,6 +203,8 @@ pub enum Verb {
     },
     Reload {
         change: Change,
+        /// Fields of the definition that are to change.
+        config: Option<Map<String, Value>>,
     },
     Delete {
         purge_logs: bool,
@@ -184,15 +253,8 @@ pub struct Apply {
 ///
 /// `INVALID_JSON` for what is no JSON object, `INVALID_MESSAGE` for a bad envelope; what is wrong
 /// inside is in [`Message::ask`], so that the reply can carry the id.
-pub fn parse(text: &[u8]) -> Result<Message, ErrorReply> {
-    if depth(text) > MAX_DEPTH {
-        return Err(ErrorReply::new(Code::InvalidJson, "the message is nested too deeply"));
-    }
-    let value: Value = serde_json::from_slice(text)
-        .map_err(|error| ErrorReply::new(Code::InvalidJson, format!("not JSON: {error}")))?;
-    let Value::Object(mut object) = value else {
-        return Err(ErrorReply::new(Code::InvalidJson, "not a JSON object"));
-    };
+pub fn parse(text: &[u8], limits: Limits) -> Result<Message, ErrorReply> {
+    let mut object = object(text)?;
     let id = match object.remove("id") {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) if text.len() > MAX_ID => {
@@ -210,11 +272,28 @@ pub fn parse(text: &[u8]) -> Result<Message, ErrorReply> {
         return Err(ErrorReply::new(Code::InvalidMessage, "'type' is missing or no string"));
     };
     let ask = match object.remove("data") {
-        None | Some(Value::Null) => ask(&kind, Fields(Map::new())),
-        Some(Value::Object(data)) => ask(&kind, Fields(data)),
+        None | Some(Value::Null) => ask(&kind, Map::new(), limits),
+        Some(Value::Object(data)) => ask(&kind, data, limits),
         Some(_) => Err(ErrorReply::new(Code::InvalidMessage, "'data' is no object")),
     };
     Ok(Message { id, kind, ask })
+}
+
+/// A JSON object that is not nested too deeply.
+///
+/// # Errors
+///
+/// `INVALID_JSON`.
+pub fn object(text: &[u8]) -> Result<Map<String, Value>, ErrorReply> {
+    let invalid = |text: String| ErrorReply::new(Code::InvalidJson, text);
+    if depth(text) > MAX_DEPTH {
+        return Err(invalid("the message is nested too deeply".to_owned()));
+    }
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(invalid("not a JSON object".to_owned())),
+        Err(error) => Err(invalid(format!("not JSON: {error}"))),
+    }
 }
 
 /// How deep objects and arrays are nested in `text`, strings left out.
@@ -236,9 +315,19 @@ fn depth(text: &[u8]) -> usize {
     deepest
 }
 
-fn ask(kind: &str, mut data: Fields) -> Result<Ask, ErrorReply> {
+/// Understands the `data` of a message of type `kind`.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn ask(kind: &str, data: Map<String, Value>, limits: Limits) -> Result<Ask, ErrorReply> {
+    let mut data = Fields(data, limits);
     Ok(match kind {
         "ping" => Ask::Ping,
+        "auth" => {
+            let missing = || ErrorReply::argument("token", "'token' is missing");
+            Ask::Auth(data.string("token")?.ok_or_else(missing)?)
+        }
         "protocol" => Ask::Protocol(data.number("protocol")?.unwrap_or(0)),
         "subscribe" => {
             let events = data.strings("events")?.unwrap_or_default();
@@ -274,6 +363,17 @@ fn ask(kind: &str, mut data: Fields) -> Result<Ask, ErrorReply> {
         "get_env" => Ask::GetEnv { process: data.one_target()?, reveal: data.flag("reveal")? },
         "get_pm2_list" => Ask::GetPm2List { reveal: data.flag("reveal")? },
         "get_daemon" => Ask::GetDaemon,
+        "get_settings" => Ask::GetSettings { key: data.string("key")? },
+        "set_setting" => {
+            let missing = || ErrorReply::argument("key", "'key' is missing");
+            let key = data.string("key")?.ok_or_else(missing)?;
+            Ask::SetSetting { key, value: data.take("value").unwrap_or_default() }
+        }
+        "token" => match data.string("op")?.as_deref() {
+            Some("show") => Ask::Token { new: false },
+            Some("new") => Ask::Token { new: true },
+            _ => return Err(ErrorReply::argument("op", "'op' must be show or new")),
+        },
         "export" => Ask::Export { processes: data.some_targets()? },
         "flush" => Ask::Flush(data.some_targets()?),
         "rotate" => Ask::Rotate(data.some_targets()?),
@@ -352,7 +452,7 @@ fn command(data: &mut Fields) -> Result<Command, ErrorReply> {
         "start" => Verb::Start,
         "stop" => Verb::Stop { kill_timeout },
         "restart" => Verb::Restart { change: data.change()?, kill_timeout },
-        "reload" => Verb::Reload { change: data.change()? },
+        "reload" => Verb::Reload { change: data.change()?, config: data.object("config")? },
         "delete" => Verb::Delete { purge_logs: data.flag("purge_logs")? },
         "signal" => {
             let word = data
@@ -381,7 +481,7 @@ fn command(data: &mut Fields) -> Result<Command, ErrorReply> {
 }
 
 /// The `data` of a message; each look-up takes its field out and says what is wrong with it.
-struct Fields(Map<String, Value>);
+struct Fields(Map<String, Value>, Limits);
 
 impl Fields {
     fn take(&mut self, name: &str) -> Option<Value> {
@@ -418,7 +518,8 @@ impl Fields {
     }
 
     fn lines(&mut self, name: &str) -> Result<Option<usize>, ErrorReply> {
-        Ok(self.number(name)?.map(|n| usize::try_from(n).unwrap_or(MAX_LINES).min(MAX_LINES)))
+        let most = self.1.lines;
+        Ok(self.number(name)?.map(|n| usize::try_from(n).unwrap_or(most).min(most)))
     }
 
     fn millis(&mut self, name: &str) -> Result<Option<Duration>, ErrorReply> {
@@ -473,7 +574,7 @@ impl Fields {
     fn numbers(&mut self, name: &str) -> Result<Vec<u64>, ErrorReply> {
         match self.take(name) {
             None => Ok(Vec::new()),
-            Some(Value::Array(items)) if items.len() <= MAX_TARGETS => {
+            Some(Value::Array(items)) => {
                 let numbers: Option<_> = items.iter().map(Value::as_u64).collect();
                 numbers.ok_or_else(|| {
                     ErrorReply::argument(name, format!("'{name}' must be a list of numbers"))
@@ -495,6 +596,10 @@ impl Fields {
 
     fn target(name: &str, value: &Value) -> Result<Target, ErrorReply> {
         match value {
+            Value::String(text) if text.len() > MAX_NAME => Err(ErrorReply::argument(
+                name,
+                format!("'{name}' has a name that is longer than {MAX_NAME} bytes"),
+            )),
             Value::String(text) => Ok(Target::parse(text)),
             Value::Number(number) => number
                 .as_u64()
@@ -509,14 +614,14 @@ impl Fields {
     fn targets(&mut self, name: &str) -> Result<Option<Vec<Target>>, ErrorReply> {
         match self.take(name) {
             None => Ok(None),
-            Some(Value::Array(items)) if items.len() <= MAX_TARGETS => items
+            Some(Value::Array(items)) if items.len() <= self.1.targets => items
                 .iter()
                 .map(|item| Self::target(name, item))
                 .collect::<Result<_, _>>()
                 .map(Some),
             Some(Value::Array(_)) => Err(ErrorReply::argument(
                 name,
-                format!("'{name}' has more than {MAX_TARGETS} items"),
+                format!("'{name}' has more than {} items", self.1.targets),
             )),
             Some(_) => Err(ErrorReply::argument(name, format!("'{name}' must be a list"))),
         }
@@ -616,19 +721,21 @@ mod tests {
     use super::*;
     use crate::base::ProcId;
 
+    const LIMITS: Limits = Limits { targets: 4, lines: 100 };
+
     fn ask_of(text: &str) -> Result<Ask, Code> {
-        parse(text.as_bytes()).map_err(|error| error.code)?.ask.map_err(|error| error.code)
+        parse(text.as_bytes(), LIMITS).map_err(|error| error.code)?.ask.map_err(|error| error.code)
     }
 
     #[test]
     fn an_envelope_without_id_or_data_is_enough() {
-        let message = parse(br#"{"type":"ping","timestamp":"x","more":1}"#).unwrap();
+        let message = parse(br#"{"type":"ping","timestamp":"x","more":1}"#, LIMITS).unwrap();
         assert_eq!((message.id, message.ask), (None, Ok(Ask::Ping)));
     }
 
     #[test]
     fn an_id_keeps_its_type() {
-        let id = |text: &str| parse(text.as_bytes()).unwrap().id.unwrap();
+        let id = |text: &str| parse(text.as_bytes(), LIMITS).unwrap().id.unwrap();
         assert_eq!(id(r#"{"type":"ping","id":7}"#), 7);
         assert_eq!(id(r#"{"type":"ping","id":"7"}"#), "7");
     }
@@ -651,6 +758,8 @@ mod tests {
             (r#"{"type":"command","data":{"action":"dance","process":"a"}}"#, Code::UnknownAction),
             (r#"{"type":"command","data":{"action":"stop"}}"#, Code::InvalidArgument),
             (r#"{"type":"subscribe"}"#, Code::InvalidArgument),
+            (r#"{"type":"get_info","data":{"processes":[1,2,3,4,5]}}"#, Code::InvalidArgument),
+            (r#"{"type":"ping","data":1e999}"#, Code::InvalidJson),
         ] {
             assert_eq!(ask_of(text), Err(code), "{text}");
         }
@@ -733,9 +842,9 @@ mod tests {
             for byte in [0, b'"', b'{', b'}', b'[', b'\\', 0xff] {
                 let mut altered = text.to_vec();
                 altered[at] = byte;
-                let _ = parse(&altered);
+                let _ = parse(&altered, LIMITS);
             }
-            let _ = parse(&text[..at]);
+            let _ = parse(&text[..at], LIMITS);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A session knows no socket: it takes the text of whole messages and gives back requests; it takes
 //! answers and publications and puts frames into the client's outbox.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,10 +11,12 @@ use serde_json::json;
 
 use crate::base::WallTime;
 use crate::config::json::object;
-use crate::proto::buffer::Class;
+use crate::config::web::Level;
+use crate::proto::buffer::{Class, Frame};
+use crate::proto::messages::carrier::{Carrier, Envelope};
 use crate::proto::messages::error::{Code, ErrorReply};
-use crate::proto::messages::event::{EVENTS, Publication, envelope, is_periodic, millis};
-use crate::proto::messages::request::{self, RequestId};
+use crate::proto::messages::event::{EVENTS, Publication, is_periodic, millis};
+use crate::proto::messages::request::{self, Ask, Limits, RequestId, Right};
 use crate::proto::messages::stamp::timestamp;
 use crate::proto::protocol::{Context, Demand, Hangup};
 use crate::supervisor::vocabulary::Target;
@@ -24,6 +27,11 @@ pub const MAX_IN_PROGRESS: usize = 64;
 pub const MAX_NONSENSE: u32 = 20;
 /// A line to a control client, in bytes; a longer reply becomes an error.
 pub const MAX_REPLY: usize = 16 * 1024 * 1024;
+
+/// What a control client may ask for at once.
+pub const LIMITS: Limits = Limits { targets: 4096, lines: 10_000 };
+/// What a client over the network may.
+pub const REMOTE_LIMITS: Limits = Limits { targets: 256, lines: 1000 };
 
 /// An answer to one request.
 #[derive(Clone, Debug)]
@@ -67,13 +75,35 @@ impl Subscriptions {
 }
 
 /// One client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Session {
+    carrier: Carrier,
+    level: Level,
+    /// Bytes of events that wait for it at most.
+    queue: usize,
     in_progress: BTreeMap<u64, Option<RequestId>>,
     next_tag: u64,
     nonsense: u32,
     subscriptions: Subscriptions,
-    lagging: Option<Lag>,
+    wishes: Wishes,
+    lag: Option<Box<Lag>>,
+}
+
+/// What a client said about the events it wants.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Wishes {
+    None,
+    /// Nothing; it got the default subscription.
+    Default,
+    Said,
+}
+
+/// The events of a client that names none, and how often.
+fn default_subscription() -> (Vec<String>, Subscription) {
+    let events =
+        EVENTS.into_iter().filter(|&event| !matches!(event, "log_message" | "channel_event"));
+    let wish = Subscription { processes: None, interval: Duration::from_secs(2) };
+    (events.map(str::to_owned).collect(), wish)
 }
 
 /// What a slow client missed since when.
@@ -81,22 +111,81 @@ pub struct Session {
 struct Lag {
     since: WallTime,
     dropped: BTreeMap<&'static str, u64>,
+    /// The newest of each kind that comes at an interval.
+    newest: BTreeMap<&'static str, Frame>,
+    /// It missed changes of status: what matters of them is how things are in the end.
+    missed_status: bool,
+}
+
+impl Default for Session {
+    /// A control client.
+    fn default() -> Self {
+        Self::new(Carrier::Line, Level::Full, EVENT_QUEUE)
+    }
 }
 
 impl Session {
+    /// A client that may do what `level` says; `queue`: bytes of events that wait for it at most.
+    #[must_use]
+    pub fn new(carrier: Carrier, level: Level, queue: usize) -> Self {
+        Self {
+            carrier,
+            level,
+            queue,
+            in_progress: BTreeMap::new(),
+            next_tag: 0,
+            nonsense: 0,
+            subscriptions: Subscriptions::default(),
+            wishes: match carrier {
+                Carrier::Line => Wishes::Said,
+                Carrier::WebSocket => Wishes::None,
+            },
+            lag: None,
+        }
+    }
+
+    /// Whether it is to get the default subscription when it goes on saying nothing.
+    #[must_use]
+    pub fn awaits_default(&self) -> bool {
+        self.wishes == Wishes::None
+    }
+
+    /// Gives it what most clients want.
+    pub fn subscribe_by_default(&mut self) {
+        let (events, wish) = default_subscription();
+        let _ = self.subscribe(&events, &wish);
+        self.wishes = Wishes::Default;
+    }
+
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The client has shown what it may do.
+    pub fn set_level(&mut self, level: Level) {
+        self.level = level;
+    }
+
+    /// Whether its messages come over a WebSocket: from further away than the control socket.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.carrier == Carrier::WebSocket
+    }
+
     /// Understands one message: a demand, or an answer by itself.
     ///
     /// # Errors
     ///
     /// [`Hangup`] when the client has sent too much nonsense, or takes no replies.
     pub fn receive(&mut self, text: &[u8], cx: &mut Context<'_>) -> Result<(), Hangup> {
-        let message = match request::parse(text) {
+        let limits = if self.is_remote() { REMOTE_LIMITS } else { LIMITS };
+        let message = match request::parse(text, limits) {
             Ok(message) => message,
             Err(error) => {
-                if error.code == Code::InvalidJson {
-                    self.nonsense += 1;
-                }
-                send(&Answer::Error(error), None, cx)?;
+                let is_json = error.code != Code::InvalidJson;
+                self.nonsense = if is_json { 0 } else { self.nonsense + 1 };
+                self.send(&Answer::Error(error), None, cx)?;
                 return if self.nonsense >= MAX_NONSENSE {
                     Err(Hangup::Malformed("too many messages that are no JSON objects"))
                 } else {
@@ -105,7 +194,7 @@ impl Session {
             }
         };
         self.nonsense = 0;
-        let refuse = match message.ask {
+        let refusal = match message.ask.and_then(|ask| self.admit(ask, &message.kind)) {
             Ok(_) if self.in_progress.len() >= MAX_IN_PROGRESS => {
                 ErrorReply::new(Code::RateLimited, "too many requests in progress")
             }
@@ -117,8 +206,50 @@ impl Session {
             }
             Err(error) => error,
         };
-        let error = ErrorReply { request: Some(message.kind), ..refuse };
-        send(&Answer::Error(error), message.id.as_ref(), cx)
+        let error = ErrorReply { request: Some(message.kind), ..refusal };
+        self.send(&Answer::Error(error), message.id.as_ref(), cx)
+    }
+
+    /// Refuses a message, whatever it says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::reply`].
+    pub fn refuse(
+        &mut self,
+        text: &[u8],
+        error: ErrorReply,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Hangup> {
+        let message = request::parse(text, REMOTE_LIMITS).ok();
+        let (kind, id) = message.map_or((None, None), |one| (Some(one.kind), one.id));
+        let error = ErrorReply { request: kind, ..error };
+        self.send(&Answer::Error(error), id.as_ref(), cx)
+    }
+
+    /// Whether this client may ask that.
+    fn admit(&self, ask: Ask, kind: &str) -> Result<Ask, ErrorReply> {
+        let right = ask.right();
+        if self.level == Level::None && right != Right::Connect {
+            return Err(ErrorReply::new(
+                Code::Unauthorized,
+                "a token is needed: send 'auth' first",
+            ));
+        }
+        match right {
+            Right::Connect if !self.is_remote() => {
+                let text = format!("unknown type '{kind}'");
+                Err(ErrorReply::new(Code::UnknownType, text).with("type", kind))
+            }
+            Right::Control if self.is_remote() => {
+                let text = format!("'{kind}' is for the control socket only");
+                Err(ErrorReply::new(Code::Unsupported, text))
+            }
+            Right::Act if self.level == Level::Read => {
+                Err(ErrorReply::new(Code::PermissionDenied, "this connection may only look"))
+            }
+            Right::Connect | Right::Look | Right::Act | Right::Control => Ok(ask),
+        }
     }
 
     /// Answers the request that carried `tag`; a tag that was answered is ignored.
@@ -128,15 +259,18 @@ impl Session {
     /// [`Hangup::TooSlow`] if the client's replies do not fit any more.
     pub fn reply(&mut self, tag: u64, answer: &Answer, cx: &mut Context<'_>) -> Result<(), Hangup> {
         match self.in_progress.remove(&tag) {
-            Some(id) => send(answer, id.as_ref(), cx),
+            Some(id) => self.send(answer, id.as_ref(), cx),
             None => Ok(()),
         }
     }
 
-    /// Whether a request is not yet answered.
-    #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        !self.in_progress.is_empty()
+    /// Says something that nobody asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::reply`].
+    pub fn tell(&self, answer: &Answer, cx: &mut Context<'_>) -> Result<(), Hangup> {
+        self.send(answer, None, cx)
     }
 
     #[must_use]
@@ -159,14 +293,22 @@ impl Session {
                     .with("unknown_events", unknown),
             );
         }
+        if std::mem::replace(&mut self.wishes, Wishes::Said) == Wishes::Default {
+            self.subscriptions = Subscriptions::default();
+        }
         for event in EVENTS.into_iter().filter(|&event| known(event)) {
             self.subscriptions.0.insert(event, wish.clone());
         }
         self.subscription_state(unknown)
     }
 
-    /// Ends the named subscriptions, or all.
+    /// Ends the named subscriptions, or all. Of a client that has said nothing yet, those of the
+    /// default.
     pub fn unsubscribe(&mut self, events: Option<&[String]>) -> Answer {
+        if self.awaits_default() {
+            self.subscribe_by_default();
+        }
+        self.wishes = Wishes::Said;
         let every =
             events.is_none_or(|names| names.iter().any(|name| name == "all" || name == "*"));
         self.subscriptions.0.retain(|event, _| {
@@ -196,49 +338,94 @@ impl Session {
         if news.subject.as_ref().is_some_and(|subject| !subject.is_wanted(filter)) {
             return;
         }
-        self.catch_up(cx);
-        if self.lagging.is_some() || cx.out.push(news.line(cx.ids), Class::Event).is_err() {
-            let lag = self
-                .lagging
-                .get_or_insert_with(|| Lag { since: news.at, dropped: BTreeMap::new() });
+        self.offer(news, cx);
+    }
+
+    /// Passes on news that this client is known to want. What does not fit is left out: of what
+    /// comes at an interval the newest is kept, changes of status are made good for, the rest is
+    /// counted. [`Self::catch_up`] tells the client.
+    pub fn offer(&mut self, news: &Publication, cx: &mut Context<'_>) {
+        let frame = news.frame(self.carrier, cx.ids);
+        let lag = match &mut self.lag {
+            Some(lag) => lag,
+            None if cx.out.push(frame.clone(), Class::Event).is_ok() => return,
+            none => none.insert(Box::new(Lag {
+                since: news.at,
+                dropped: BTreeMap::new(),
+                newest: BTreeMap::new(),
+                missed_status: false,
+            })),
+        };
+        if is_periodic(news.event) {
+            lag.newest.insert(news.event, frame);
+        } else if news.event == "process_status" {
+            lag.missed_status = true;
+        } else {
             *lag.dropped.entry(news.event).or_default() += 1;
+        }
+    }
+
+    /// Passes on what a new subscriber is to know first.
+    pub fn give(&mut self, news: &Publication, cx: &mut Context<'_>) {
+        match self.carrier {
+            // As long a backlog as it asked for.
+            Carrier::Line => {
+                let _ = cx.out.push(news.frame(self.carrier, cx.ids), Class::Reply);
+            }
+            Carrier::WebSocket => self.offer(news, cx),
         }
     }
 
     /// Tells a client that was too slow what it missed, once half of its queue is free again.
     pub fn catch_up(&mut self, cx: &mut Context<'_>) {
-        if self.lagging.is_none() || cx.out.queued_events() > EVENT_QUEUE / 2 {
+        if self.lag.is_none() || cx.out.queued_events() > self.queue / 2 {
             return;
         }
-        let Some(lag) = self.lagging.take() else { return };
+        let Some(lag) = self.lag.take() else { return };
         let at = cx.now.wall;
         let data = json!({
             "dropped": lag.dropped, "since": timestamp(lag.since),
             "duration": at.0.saturating_sub(lag.since.0),
         });
-        let line = envelope("lagged", &data.to_string(), at, None, cx.ids);
-        if cx.out.push(line, Class::Event).is_err() {
-            self.lagging = Some(lag);
+        let data = data.to_string();
+        let envelope = Envelope { kind: "lagged", data: &data, at, reply_to: None };
+        if cx.out.push(self.carrier.message(&envelope, cx.ids), Class::Event).is_err() {
+            self.lag = Some(lag);
+            return;
         }
+        for frame in lag.newest.into_values() {
+            let _ = cx.out.push(frame, Class::Event);
+        }
+        if lag.missed_status {
+            cx.demands.push((0, Demand::Statuses));
+        }
+    }
+
+    fn send(
+        &self,
+        answer: &Answer,
+        reply_to: Option<&RequestId>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Hangup> {
+        let too_large;
+        let (kind, data): (&str, Cow<'_, str>) = match answer {
+            Answer::Data(kind, data) if data.len() <= MAX_REPLY - 256 => (kind, data.into()),
+            Answer::Data(..) => {
+                let text = "the reply is longer than 16 MiB";
+                too_large =
+                    ErrorReply::new(Code::OperationFailed, text).with("reason", "too-large");
+                ("error", json!(too_large).to_string().into())
+            }
+            Answer::Error(error) => ("error", json!(error).to_string().into()),
+        };
+        let envelope = Envelope { kind, data: &data, at: cx.now.wall, reply_to };
+        let frame = self.carrier.message(&envelope, cx.ids);
+        cx.out.push(frame, Class::Reply).map_err(|_| Hangup::TooSlow)
     }
 }
 
-/// Bytes of events that wait for one client at most.
+/// Bytes of events that wait for one control client at most.
 pub const EVENT_QUEUE: usize = 1024 * 1024;
-
-fn send(answer: &Answer, reply_to: Option<&RequestId>, cx: &mut Context<'_>) -> Result<(), Hangup> {
-    let frame = |kind: &str, data: &str| envelope(kind, data, cx.now.wall, reply_to, cx.ids);
-    let frame = match answer {
-        Answer::Data(kind, data) if data.len() <= MAX_REPLY - 256 => frame(kind, data),
-        Answer::Data(..) => {
-            let error = ErrorReply::new(Code::OperationFailed, "the reply is longer than 16 MiB")
-                .with("reason", "too-large");
-            frame("error", &json!(error).to_string())
-        }
-        Answer::Error(error) => frame("error", &json!(error).to_string()),
-    };
-    cx.out.push(frame, Class::Reply).map_err(|_| Hangup::TooSlow)
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,6 @@
 //! Timestamps and message ids.
 
 use std::cell::Cell;
-use std::fmt::Write as _;
 
 use crate::base::WallTime;
 
@@ -16,6 +15,28 @@ pub fn timestamp(at: WallTime) -> String {
         second / 60 % 60,
         second % 60,
         at.0 % 1000
+    )
+}
+
+/// `Thu, 15 Jan 2026 14:30:25 GMT`, as HTTP has it (RFC 9110, 5.6.7).
+#[must_use]
+pub fn http_date(at: WallTime) -> String {
+    const DAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
+    const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
+    let name = |names: &'static [u8], at: u64| {
+        let at = usize::try_from(at).unwrap_or(0) * 3;
+        names.get(at..at + 3).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
+    };
+    let day = at.0 / 86_400_000;
+    let (year, month, of_month) = civil(day);
+    let second = at.0 / 1000;
+    format!(
+        "{}, {of_month:02} {} {year:04} {:02}:{:02}:{:02} GMT",
+        name(DAYS, day % 7),
+        name(MONTHS, month - 1),
+        second / 3600 % 24,
+        second / 60 % 60,
+        second % 60
     )
 }
 
@@ -101,10 +122,9 @@ impl MessageIds {
         &self.boot
     }
 
-    /// Appends the next id to `out`.
-    pub fn write(&self, out: &mut String) {
-        let n = self.next.replace(self.next.get() + 1);
-        let _ = write!(out, "{}-{n}", self.boot);
+    /// The number of the next message.
+    pub fn take(&self) -> u64 {
+        self.next.replace(self.next.get() + 1)
     }
 }
 
@@ -117,6 +137,13 @@ mod tests {
         assert_eq!(timestamp(WallTime(0)), "1970-01-01T00:00:00.000Z");
         assert_eq!(timestamp(WallTime(1_768_487_425_123)), "2026-01-15T14:30:25.123Z");
         assert_eq!(timestamp(WallTime(951_782_400_000)), "2000-02-29T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_date_of_http_names_day_and_month() {
+        assert_eq!(http_date(WallTime(0)), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(http_date(WallTime(1_768_487_425_123)), "Thu, 15 Jan 2026 14:30:25 GMT");
+        assert_eq!(http_date(WallTime(951_782_399_000)), "Mon, 28 Feb 2000 23:59:59 GMT");
     }
 
     #[test]

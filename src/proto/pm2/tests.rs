@@ -51,9 +51,9 @@ impl Client {
         let now = Now::default();
         let mut cx = Context { now, ids: &ids, out: &mut self.out, demands: &mut demands };
         let end = act(&mut self.rpc, &mut cx);
-        calls.extend(demands.into_iter().map(|(tag, demand)| match demand {
-            Demand::Pm2(call) => (tag, call),
-            other => panic!("{other:?}"),
+        calls.extend(demands.into_iter().map(|(tag, demand)| {
+            let Demand::Pm2(call) = demand else { panic!("{demand:?}") };
+            (tag, call)
         }));
         end
     }

@@ -1,0 +1,207 @@
+//! The daemon's settings while it runs: shown, changed, read again.
+//!
+//! What can be changed at once is; the rest holds from the next start on, and the answer says so.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::config::settings::{self, Settings};
+use crate::config::{edit, web};
+use crate::daemon::home::{self, StartError};
+use crate::daemon::key::ConnId;
+use crate::daemon::requests::{data, owner_only};
+use crate::daemon::web::Web;
+use crate::daemon::{Daemon, answers};
+use crate::proto::messages::error::{Code, ErrorReply};
+use crate::proto::messages::session::Answer;
+use crate::sys::{describe, process};
+
+/// The file of a token that pmd made, in the configuration directory.
+const TOKEN_FILE: &str = "web.token";
+/// Bytes of chance in a token.
+const TOKEN_BYTES: usize = 32;
+
+impl Daemon {
+    /// What the settings are; secrets are only named.
+    pub(super) fn show_settings(&self, key: Option<&str>) -> Answer {
+        let value = |key: &str| match key.strip_prefix("web.") {
+            Some(below) => {
+                let value = self.web.settings.get(below);
+                let is_secret = web::SECRET_KEYS.contains(&key) && !value.is_null();
+                if is_secret { "***".into() } else { value }
+            }
+            None => self.settings.get(key),
+        };
+        if let Some(key) = key
+            && !settings::keys().any(|known| known == key)
+        {
+            return Answer::Error(unknown(key));
+        }
+        let wanted = settings::keys().filter(|known| key.is_none_or(|key| key == *known));
+        let values: Map<String, Value> = wanted.map(|key| (key.to_owned(), value(key))).collect();
+        data("settings", &json!({"values": values, "file": self.paths.settings()}))
+    }
+
+    /// Writes one setting into the file, and takes it over.
+    pub(super) fn set_setting(&mut self, client: ConnId, key: &str, value: &Value) -> Answer {
+        if !self.is_owner(client) {
+            return Answer::Error(owner_only("changing settings"));
+        }
+        if !settings::keys().any(|known| known == key) {
+            return Answer::Error(unknown(key));
+        }
+        if !value.is_null()
+            && let Err(problem) = settings::check(key, value)
+        {
+            return Answer::Error(answers::problem(&problem).with("field", key));
+        }
+        if let Err(error) = self.rewrite(&[(key, Some(value).filter(|value| !value.is_null()))]) {
+            return Answer::Error(error);
+        }
+        let at_once = settings::takes_effect_at_once(key);
+        let shown = if web::SECRET_KEYS.contains(&key) { &Value::from("***") } else { value };
+        data(
+            "settings",
+            &json!({
+                "values": {key: shown}, "file": self.paths.settings(),
+                "takes_effect": if at_once { "now" } else { "next start" },
+            }),
+        )
+    }
+
+    /// Shows the token of the web interface, or makes a new one.
+    pub(super) fn token(&mut self, client: ConnId, is_new: bool) -> Answer {
+        if !self.is_owner(client) {
+            return Answer::Error(owner_only("the token"));
+        }
+        if !is_new {
+            return data("token", &json!({"token": self.web.settings.token}));
+        }
+        if self.web.overrides.gives_token() {
+            let text = "the token was given on the command line or in PMD_WEB_TOKEN";
+            return Answer::Error(ErrorReply::new(Code::OperationFailed, text));
+        }
+        let mut bytes = [0; TOKEN_BYTES];
+        let made = process::fill_random(&mut bytes).and_then(|()| {
+            let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let path = self.paths.config.join(TOKEN_FILE);
+            replace(&path, format!("{token}\n").as_bytes(), 0o600)?;
+            Ok((path, token))
+        });
+        let (path, token) = match made {
+            Ok(made) => made,
+            Err(error) => return Answer::Error(cannot("write the token", &error)),
+        };
+        let file = Value::from(TOKEN_FILE);
+        match self.rewrite(&[("web.token", None), ("web.token_file", Some(&file))]) {
+            Ok(()) => data("token", &json!({"token": token, "file": path})),
+            Err(error) => Answer::Error(error),
+        }
+    }
+
+    /// Changes settings in the file, if the result is one that a daemon would start with.
+    fn rewrite(&mut self, changes: &[(&str, Option<&Value>)]) -> Result<(), ErrorReply> {
+        let path = self.paths.settings();
+        let shown = path.display();
+        let before = match fs::read_to_string(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(cannot(&format!("read {shown}"), &error));
+            }
+            text => text.unwrap_or_default(),
+        };
+        let mut text = before;
+        for (key, value) in changes {
+            text = edit::set(&text, key, *value).map_err(|why| {
+                ErrorReply::new(Code::OperationFailed, format!("cannot change {shown}: {why}"))
+                    .with("hint", "put the apps into a file of apps.d")
+            })?;
+        }
+        let document: Value = serde_json::from_str(&text).unwrap_or_else(|_| json!({}));
+        let settings = Settings::read(&document, None).map_err(|problems| {
+            let first = problems.first().map(answers::problem);
+            first.unwrap_or_else(|| ErrorReply::new(Code::InvalidConfig, "the settings are wrong"))
+        })?;
+        let settled = self.settle_web(&settings);
+        let web = settled.map_err(|error| {
+            let reply = ErrorReply::new(Code::InvalidConfig, error.message);
+            match error.hint {
+                Some(hint) => reply.with("hint", hint),
+                None => reply,
+            }
+        })?;
+        // Where the file is a link, what it leads to is changed.
+        let place = fs::canonicalize(&path).unwrap_or(path);
+        replace(&place, text.as_bytes(), 0o600)
+            .map_err(|error| cannot(&format!("write {}", place.display()), &error))?;
+        self.take_settings(settings, web);
+        Ok(())
+    }
+
+    fn settle_web(&self, settings: &Settings) -> Result<web::WebSettings, StartError> {
+        Web::effective(&settings.web, &self.web.overrides, &self.paths.config)
+    }
+
+    /// Reads the settings again: somebody changed the file and said so.
+    pub(super) fn reread_settings(&mut self) {
+        let read = home::settings(&self.paths).and_then(|(settings, _)| {
+            let web = self.settle_web(&settings)?;
+            Ok((settings, web))
+        });
+        match read {
+            Ok((settings, web)) => self.take_settings(settings, web),
+            Err(error) => {
+                self.own_log.error(format_args!("settings stay as they were: {}", error.message));
+            }
+        }
+    }
+
+    fn take_settings(&mut self, new: Settings, web: web::WebSettings) {
+        let old = &self.settings;
+        self.settings = Settings {
+            log_level: old.log_level,
+            save: old.save,
+            resurrect: old.resurrect,
+            stop_on_exit: old.stop_on_exit,
+            state_mode: old.state_mode,
+            parallel: old.parallel,
+            ..new
+        };
+        self.connections.set_limit(self.settings.max_connections);
+        self.logs.set_total(self.settings.log.total);
+        self.change_web(web);
+    }
+}
+
+fn unknown(key: &str) -> ErrorReply {
+    let problem = settings::check(key, &Value::Null).err();
+    let error = match &problem {
+        Some(problem) => answers::problem(problem),
+        None => ErrorReply::new(Code::InvalidConfig, format!("unknown setting '{key}'")),
+    };
+    ErrorReply { code: Code::InvalidArgument, ..error }.with("field", "key")
+}
+
+fn cannot(what: &str, error: &io::Error) -> ErrorReply {
+    ErrorReply::new(Code::OperationFailed, format!("cannot {what}: {}", describe(error)))
+}
+
+/// Puts a whole new file in the place of the old one.
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = Path::new(&name);
+    let _ = fs::remove_file(new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(new)?;
+    file.write_all(bytes)?;
+    if let Ok(meta) = fs::metadata(path) {
+        // Whoever could read the old one may read the new one, but for a token.
+        if mode & 0o077 == 0 && path.file_name().is_none_or(|name| name != TOKEN_FILE) {
+            file.set_permissions(meta.permissions())?;
+        }
+    }
+    fs::rename(new, path)
+}
