@@ -540,7 +540,7 @@ mod tests {
                 "pmd.json:5:3: 'log.keep' is given twice",
                 "pmd.json:6:12: 'state' must be an object, not \"volatile\"",
                 "pmd.json:7:21: 'web.listen' must be an address like \"127.0.0.1:9615\", a list of \
-                 them, or \"off\", not [\"127.0.0.1\"]",
+                 them, or \"off\", not a list",
                 "pmd.json:7:63: 'web.token' must be a text of 16 to 512 printable characters \
                  without spaces",
                 "pmd.json:8:3: 'keeper' is not supported by this version",
