@@ -142,11 +142,10 @@ fn a_slow_client_is_told_what_it_missed_and_how_things_are() {
     start(&mut actor, "quiet");
     let lagged = slow.until(|message| message["type"] == "lagged");
     assert!(lagged["data"]["dropped"]["log_message"].as_u64().unwrap() > 1000, "{lagged}");
-    let shown = slow.until(|message| message["data"]["name"] == "quiet");
-    assert_eq!(
-        (&shown["data"]["status"], &shown["data"]["snapshot"]),
-        (&json!("online"), &json!(true))
-    );
+    // Told by a snapshot where its changes fell into the gap, by the changes themselves where not.
+    slow.until(|message| {
+        message["data"]["name"] == "quiet" && message["data"]["status"] == "online"
+    });
     // Nobody else was slowed down.
     assert_eq!(actor.ask("ping", &json!({}))["type"], "pong");
 }
