@@ -210,10 +210,14 @@ impl Settings {
         if reader.problems.is_empty() { Ok(reader.settings) } else { Err(reader.problems) }
     }
 
-    /// The value of one setting, those of the web interface aside.
+    /// The value of one setting.
     #[must_use]
     pub fn get(&self, key: &str) -> Value {
+        if let Some(below) = key.strip_prefix("web.") {
+            return self.web.get(below);
+        }
         let word = |value: Option<&'static str>| Value::from(value);
+        let millis = |time: Duration| Value::from(u64::try_from(time.as_millis()).ok());
         let log = &self.log;
         match key {
             "max_connections" => self.max_connections.into(),
@@ -232,6 +236,13 @@ impl Settings {
             "log.type" => word(name_of(log.format, FORMATS)),
             "log.full" => word(name_of(log.full, FULL)),
             "log.total" => log.total.into(),
+            "metrics_interval" => millis(self.metrics_interval),
+            "memory_check_interval" => millis(self.memory_check_interval),
+            "pm2.enabled" => self.pm2.enabled.into(),
+            "pm2.home" => {
+                self.pm2.home.as_ref().map(|home| home.to_string_lossy().into_owned()).into()
+            }
+            "pm2.version" => self.pm2.version.as_str().into(),
             _ => self.parallel.into(),
         }
     }
@@ -414,7 +425,8 @@ fn name_of<T: PartialEq>(value: T, choices: &[(&'static str, T)]) -> Option<&'st
 /// Whether a change of this setting is felt by the daemon that runs.
 #[must_use]
 pub fn takes_effect_at_once(key: &str) -> bool {
-    key.starts_with("web.") || key.starts_with("log.") || key == "max_connections"
+    let at_once = ["max_connections", "metrics_interval", "memory_check_interval"];
+    key.starts_with("web.") || key.starts_with("log.") || at_once.contains(&key)
 }
 
 fn is_later(name: &str) -> bool {
@@ -547,6 +559,29 @@ mod tests {
                 "pmd.json:9:11: 'save' must be true or false, not 1",
             ]
         );
+    }
+
+    #[test]
+    fn every_setting_is_told_as_it_may_be_written() {
+        let changed = Settings::read(
+            &json!({
+                "max_connections": 77, "log_level": "warn", "save": false, "resurrect": false,
+                "stop_on_exit": false, "state.mode": "volatile", "parallel": 3,
+                "log": {"dir": "/l", "target": "none", "max_size": 9, "keep": 9, "type": "json",
+                        "full": "block", "total": 9},
+                "metrics_interval": 2000, "memory_check_interval": 3000,
+                "pm2": {"enabled": false, "home": "/p", "version": "1.2.3"},
+            }),
+            None,
+        )
+        .unwrap();
+        for settings in [Settings::default(), changed] {
+            let said: Map<String, Value> = keys()
+                .map(|key| (key.to_owned(), settings.get(key)))
+                .filter(|(_, value)| !value.is_null())
+                .collect();
+            assert_eq!(Settings::read(&Value::Object(said), None), Ok(settings));
+        }
     }
 
     #[test]

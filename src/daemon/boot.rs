@@ -39,6 +39,7 @@ use crate::daemon::saving::Saving;
 use crate::daemon::socket::Acceptor;
 use crate::daemon::sweep::Sweeps;
 use crate::daemon::web::Web;
+use crate::daemon::web::scrape::Turns;
 use crate::daemon::{Daemon, Ending, TRIM_AFTER, adopt, options, state};
 use crate::logs::{LogSettings, Logs};
 use crate::proto::messages::stamp::MessageIds;
@@ -327,6 +328,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         waker,
         connections,
         web: parts.web,
+        turns: Turns::default(),
         pending: BTreeMap::new(),
         next_reply: 0,
         ids: MessageIds::new(format!("{:08x}", process::random() >> 32)),

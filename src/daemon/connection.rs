@@ -433,7 +433,12 @@ impl Daemon {
     }
 
     /// Does what a client demanded, and closes it if it is to be closed.
-    fn meet(&mut self, id: ConnId, demands: Vec<(u64, Demand)>, understood: Result<(), Hangup>) {
+    pub(super) fn meet(
+        &mut self,
+        id: ConnId,
+        demands: Vec<(u64, Demand)>,
+        understood: Result<(), Hangup>,
+    ) {
         for (tag, demand) in demands {
             match self.must_measure(&demand) {
                 Some(scope) => self.meet_when_measured(id, tag, demand, scope),
@@ -450,6 +455,7 @@ impl Daemon {
             Demand::Ask(ask) => self.ask(id, tag, ask),
             Demand::Pm2(call) => self.pm2_call(id, tag, call),
             Demand::Http(request) => self.serve(id, tag, &request),
+            Demand::View(view) => self.show_view(id, tag, &view),
             Demand::DefaultSubscription => self.subscribe_by_default(id),
             Demand::Statuses => {
                 self.give(id, |daemon, subscriptions| daemon.snapshots(subscriptions))

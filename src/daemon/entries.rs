@@ -44,6 +44,10 @@ pub struct Entry {
     pub told_cpu: Duration,
     /// How often its tree was found to use too much memory.
     pub memory_hits: u32,
+    /// How often its children ended without being asked to.
+    pub crashes: u32,
+    /// Bytes that came through its pipes.
+    pub written: [u64; 2],
 }
 
 /// One output stream: a pipe that the daemon keeps for the whole life of the entry. The child gets
@@ -110,6 +114,8 @@ impl Entry {
             spent: Duration::ZERO,
             told_cpu: Duration::ZERO,
             memory_hits: 0,
+            crashes: 0,
+            written: [0, 0],
         }
     }
 

@@ -16,6 +16,7 @@ use crate::daemon::paces::{Pace, Paces};
 use crate::daemon::plan::COOKIE_VARIABLE;
 use crate::metrics::rates::Earlier;
 use crate::metrics::{Metrics, Sample, Scope, Target};
+use crate::proto::http::route::Route;
 use crate::proto::messages::event::{Publication, millis};
 use crate::proto::messages::metrics::{
     Counts, DaemonUsage, Resources, System, Usage, process_metrics, system_metrics,
@@ -77,6 +78,18 @@ impl Figures {
         // What is due waits for the sample that is under way.
         let next = next.into_iter().flatten().min().filter(|_| self.under_way.is_none());
         [next, self.patience].into_iter().flatten().min()
+    }
+
+    /// What was read last.
+    #[must_use]
+    pub fn last(&self) -> &Sample {
+        &self.last
+    }
+
+    /// What the host's processors do, in percent of all, as answers tell it.
+    #[must_use]
+    pub fn host_cpu(&self) -> f64 {
+        self.earlier.host(&self.last.host)
     }
 
     /// Whether what was read last will do.
@@ -332,6 +345,11 @@ impl Daemon {
                 Ask::GetInfo { metrics: true, .. } | Ask::GetSystem | Ask::GetPm2List { .. },
             )
             | Demand::Pm2(Call::GetMonitorData | Call::GetSystemData) => Scope::Everything,
+            Demand::View(view) if view.route == Route::Metrics => Scope::Descriptors,
+            Demand::View(view) if matches!(view.route, Route::Logs { .. } | Route::HealthOf(_)) => {
+                return None;
+            }
+            Demand::View(_) => Scope::Everything,
             Demand::Ask(_)
             | Demand::Pm2(_)
             | Demand::Http(_)

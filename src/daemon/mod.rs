@@ -84,9 +84,11 @@ use requests::Pending;
 use saving::Saving;
 use sweep::Sweeps;
 use web::Web;
+use web::scrape::Turns;
 
 pub use boot::start;
 pub use options::Options;
+pub use settings::{read_settings, write_setting};
 
 /// Children spawned in one turn, before the loop looks at its sources again.
 const SPAWNS_PER_TURN: usize = 32;
@@ -137,6 +139,7 @@ pub struct Daemon {
     pending: BTreeMap<ReplyTo, Pending>,
     next_reply: u64,
     web: Web,
+    turns: Turns,
     ids: MessageIds,
     /// For apps that come without an environment.
     base_environment: Rc<Environment>,
@@ -204,6 +207,8 @@ impl Daemon {
             self.write_pid_files(if quiet { PID_FILES_AT_REST } else { 1 });
             self.tell_own_log();
             self.flush_connections();
+            let took = clock::now().mono.since(self.now.mono);
+            self.turns.note(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
             if quiet {
                 self.trim();
             }

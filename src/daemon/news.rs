@@ -124,6 +124,9 @@ impl Daemon {
                     entry.memory_hits += 1;
                 }
                 let crashed = matches!(kind, NoticeKind::Crashed { .. });
+                if crashed && let Some(entry) = self.entries.get_mut(&notice.process) {
+                    entry.crashes += 1;
+                }
                 let listened = self.connections.wants("process_event");
                 let last_output =
                     if crashed { self.last_output(notice.process) } else { Vec::new() };

@@ -200,6 +200,9 @@ impl Daemon {
             pipe.finish = false;
             self.logs.finish(id, self.now);
         }
+        if let Some(entry) = self.entries.get_mut(&process).filter(|_| pumped.moved > 0) {
+            entry.written[stream.index()] += u64::try_from(pumped.moved).unwrap_or(0);
+        }
         self.deliver_lines();
         pumped
     }

@@ -2,9 +2,9 @@
 //!
 //! What can be changed at once is; the rest holds from the next start on, and the answer says so.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -106,25 +106,7 @@ impl Daemon {
     /// Changes settings in the file, if the result is one that a daemon would start with.
     fn rewrite(&mut self, changes: &[(&str, Option<&Value>)]) -> Result<(), ErrorReply> {
         let path = self.paths.settings();
-        let shown = path.display();
-        let before = match fs::read_to_string(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(cannot(&format!("read {shown}"), &error));
-            }
-            text => text.unwrap_or_default(),
-        };
-        let mut text = before;
-        for (key, value) in changes {
-            text = edit::set(&text, key, *value).map_err(|why| {
-                ErrorReply::new(Code::OperationFailed, format!("cannot change {shown}: {why}"))
-                    .with("hint", "put the apps into a file of apps.d")
-            })?;
-        }
-        let document: Value = serde_json::from_str(&text).unwrap_or_else(|_| json!({}));
-        let settings = Settings::read(&document, None).map_err(|problems| {
-            let first = problems.first().map(answers::problem);
-            first.unwrap_or_else(|| ErrorReply::new(Code::InvalidConfig, "the settings are wrong"))
-        })?;
+        let (text, settings) = edited(&path, changes)?;
         let settled = self.settle_web(&settings);
         let web = settled.map_err(|error| {
             let reply = ErrorReply::new(Code::InvalidConfig, error.message);
@@ -133,10 +115,7 @@ impl Daemon {
                 None => reply,
             }
         })?;
-        // Where the file is a link, what it leads to is changed.
-        let place = fs::canonicalize(&path).unwrap_or(path);
-        replace(&place, text.as_bytes(), 0o600)
-            .map_err(|error| cannot(&format!("write {}", place.display()), &error))?;
+        store(&path, &text)?;
         self.take_settings(settings, web);
         Ok(())
     }
@@ -168,12 +147,75 @@ impl Daemon {
             stop_on_exit: old.stop_on_exit,
             state_mode: old.state_mode,
             parallel: old.parallel,
+            pm2: old.pm2.clone(),
             ..new
         };
         self.connections.set_limit(self.settings.max_connections);
         self.logs.set_total(self.settings.log.total);
         self.change_web(web);
     }
+}
+
+/// The settings that a file holds; those by default where there is none.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn read_settings(path: &Path) -> Result<Settings, ErrorReply> {
+    edited(path, &[]).map(|(_, settings)| settings)
+}
+
+/// Writes one setting into a file; `None`: takes it out.
+///
+/// # Errors
+///
+/// As [`read_settings`]; the file cannot be written.
+pub fn write_setting(path: &Path, key: &str, value: Option<&Value>) -> Result<(), ErrorReply> {
+    let (text, _) = edited(path, &[(key, value)])?;
+    if let Some(directory) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|error| cannot(&format!("make {}", directory.display()), &error))?;
+    }
+    store(path, &text)
+}
+
+/// The text of a file with these changes, and what it says then.
+fn edited(
+    path: &Path,
+    changes: &[(&str, Option<&Value>)],
+) -> Result<(String, Settings), ErrorReply> {
+    let shown = path.display();
+    let mut text = match fs::read_to_string(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(cannot(&format!("read {shown}"), &error));
+        }
+        text => text.unwrap_or_default(),
+    };
+    for (key, value) in changes {
+        text = edit::set(&text, key, *value).map_err(|why| {
+            ErrorReply::new(Code::OperationFailed, format!("cannot change {shown}: {why}"))
+                .with("hint", "put the apps into a file of apps.d")
+        })?;
+    }
+    let document: Value = match text.trim() {
+        "" => json!({}),
+        text => serde_json::from_str(text).map_err(|error| {
+            ErrorReply::new(Code::InvalidConfig, format!("{shown} is no JSON: {error}"))
+        })?,
+    };
+    let file = path.to_string_lossy();
+    let settings = Settings::read(&document, Some((&file, &text))).map_err(|problems| {
+        let first = problems.first().map(ToString::to_string).unwrap_or_default();
+        ErrorReply::new(Code::InvalidConfig, first)
+    })?;
+    Ok((text, settings))
+}
+
+/// Where the file is a link, what it leads to is changed.
+fn store(path: &Path, text: &str) -> Result<(), ErrorReply> {
+    let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    replace(&place, text.as_bytes(), 0o600)
+        .map_err(|error| cannot(&format!("write {}", place.display()), &error))
 }
 
 fn unknown(key: &str) -> ErrorReply {

@@ -89,7 +89,7 @@ impl Inbox {
 }
 
 /// How many frames one vectored write carries at most.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 
 /// Queued for one peer.
 ///

@@ -7,7 +7,7 @@
 use crate::base::{Now, Time};
 use crate::proto::buffer::Outbox;
 use crate::proto::control::Control;
-use crate::proto::http::{Http, Request};
+use crate::proto::http::{Http, Request, View};
 use crate::proto::messages::event::Publication;
 use crate::proto::messages::request::Ask;
 use crate::proto::messages::session::{Answer, Session};
@@ -40,6 +40,8 @@ pub enum Demand {
     Pm2(Call),
     /// An HTTP request.
     Http(Box<Request>),
+    /// What a request over HTTP may see, which may need figures first.
+    View(Box<View>),
     /// The subscription of a client that names no events. Needs no answer.
     DefaultSubscription,
     /// The status of every process it follows: it has missed changes. Needs no answer.

@@ -196,6 +196,7 @@ fn knows_all(request: &serde_json::Value) -> Vec<serde_json::Value> {
             all
         }
         "get_info" => usual(request),
+        "token" => reply("token", json!({"token": "0123456789abcdef"})),
         _ => reply("done", json!({"processes": 1})),
     }
 }
@@ -238,6 +239,13 @@ fn every_command_prints_one_document_with_json_and_nothing_else() {
         "install-links .",
         "init made.json",
         "check apps.json",
+        "set log.keep 7",
+        "get log.keep",
+        "unset log.keep",
+        "conf",
+        "web",
+        "show-api-key",
+        "regenerate-api-key",
         "doctor",
         "help",
         "help stop",

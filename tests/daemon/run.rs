@@ -1,6 +1,7 @@
 //! Container mode: exit codes, signals, output, and that nothing is written.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -263,4 +264,22 @@ fn nothing_starts_when_something_is_wrong() {
     run(&home, &["apps.json"]).failed(6, "missing.sh");
     run(&home, &["missing.sh"]).failed(6, "no such file: 'missing.sh'");
     assert!(!home.path("ran").exists());
+}
+
+#[test]
+fn a_container_opens_the_web_interface_when_it_is_told_to() {
+    let home = Home::without_daemon();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let mut command = home.command(&["run", "--shell", "exec sleep 1000"]);
+    command.arg(format!("--web={address}"));
+    let mut running = follow(command);
+    until("it answers", || std::net::TcpStream::connect(&address).is_ok());
+    let mut stream = std::net::TcpStream::connect(&address).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("{\"status\":\"ok\"}"), "{answer}");
+    running.signal(15);
+    assert_eq!(running.code(), 0);
 }

@@ -157,3 +157,64 @@ fn a_body_may_come_in_chunks() {
     );
     assert_eq!(web.raw(text.as_bytes()).status, 201);
 }
+
+#[test]
+fn the_host_and_what_processes_use_are_told() {
+    let web = Web::new();
+    assert_eq!(web.post("/api/processes", &sleeper("web")).status, 201);
+    let system = web.get("/api/system").json();
+    let (data, old) = (&system["data"], &system["data"]["system"]);
+    assert!(data["memory"]["total"].as_u64().unwrap() > 0, "{system}");
+    assert_eq!(data["memory"]["total"], old["memory"]["total"]);
+    assert_eq!(old["load_average"].as_array().unwrap().len(), 3);
+    let status = web.get("/api/status").json();
+    assert_eq!(status["data"]["processes"][0]["name"], "web");
+    assert!(status["data"]["processes"][0]["monit"]["memory"].as_u64().unwrap() > 0, "{status}");
+    assert_eq!(status["data"]["meta"]["node_version"], "N/A (Rust)");
+    assert_eq!(web.get("/api/processes/web/health").refusal(), (404, "PROCESS_NOT_FOUND".into()));
+}
+
+#[test]
+fn metrics_are_told_in_both_formats() {
+    let web = Web::new();
+    assert_eq!(web.post("/api/processes", &sleeper("web")).status, 201);
+    let plain = web.get("/metrics");
+    assert_eq!(plain.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let labels = "name=\"web\",id=\"0\",namespace=\"default\",instance=\"0\"";
+    for line in [
+        format!("pmd_process_up{{{labels}}} 1"),
+        format!("pmd_process_state{{{labels},state=\"online\"}} 1"),
+        "# TYPE pmd_process_restarts_total counter".to_owned(),
+        "pmd_processes{status=\"online\"} 1".to_owned(),
+        "pmd_http_requests_total{code=\"201\"} 1".to_owned(),
+    ] {
+        assert!(plain.text().lines().any(|found| found == line), "{line}: {}", plain.text());
+    }
+    let open = "Accept: application/openmetrics-text; version=1.0.0";
+    let open = web.request("GET", "/metrics", &[open], "");
+    assert!(
+        open.text().ends_with("# EOF\n")
+            && open.text().contains("# TYPE pmd_process_restarts counter\n")
+    );
+}
+
+#[test]
+fn the_dashboard_is_served_once() {
+    let web = Web::new();
+    let page = web.request("GET", "/", &["Accept: text/html,*/*;q=0.8"], "");
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("default-src 'self'") && !policy.contains("unsafe"), "{policy}");
+    for path in ["/app.js", "/app.css"] {
+        let file = web.get(path);
+        assert_eq!((file.status, file.header("cache-control")), (200, Some("no-cache")));
+        let tag = format!("If-None-Match: {}", file.header("etag").unwrap());
+        let again = web.request("GET", path, &[&tag], "");
+        assert_eq!((again.status, again.body.len()), (304, 0));
+    }
+    let mut stream = web.connect();
+    stream.write_all(b"HEAD /app.js HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut head = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut head).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+}

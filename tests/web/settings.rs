@@ -126,3 +126,58 @@ fn an_address_beyond_this_host_is_refused_without_a_token_at_any_time() {
         .await_text("daemon.err", "settings stay as they were: refusing to listen on 0.0.0.0:1");
     assert_eq!(web.get("/healthz").status, 200);
 }
+
+#[test]
+fn the_command_line_shows_and_changes_settings() {
+    let web = by_settings();
+    let home = &web.home;
+    assert_eq!(home.ok(&["get", "log.keep"]).out, "5\n");
+    assert_eq!(home.ok(&["set", "log.keep", "7"]).out, "log.keep = 7\n");
+    assert_eq!(home.ok(&["get", "log.keep"]).out, "7\n");
+    let later = home.ok(&["set", "stop_on_exit", "false"]).out;
+    assert_eq!(later, "stop_on_exit = false  (from the next start of the daemon on)\n");
+    assert_eq!(home.ok(&["unset", "log.keep"]).out, "log.keep is as it is by default\n");
+    let all = home.ok(&["conf"]).out;
+    assert!(all.lines().any(|line| line.starts_with("log.keep ") && line.ends_with(" 5")), "{all}");
+    home.pmd(&["set", "log.kep", "7"]).failed(2, "unknown setting 'log.kep'");
+    home.pmd(&["set", "log.keep", "many"]).failed(6, "'log.keep' must be a whole number");
+    // PM2's log rotation is built in, under other names.
+    let moved = home.ok(&["set", "pm2-logrotate:max_size", "20M"]);
+    assert!(
+        moved.err.contains("'pm2-logrotate:max_size' is called 'log.max_size' here"),
+        "{moved:?}"
+    );
+    assert!(home.read("pmd.json").contains("\"log.max_size\": \"20M\""));
+    assert!(home.ok(&["set", "pm2-logrotate:workerInterval", "30"]).err.contains("not needed"));
+    assert_eq!(home.json(&["get", "log.max_size"]).0["values"]["log.max_size"], 20 << 20);
+}
+
+#[test]
+fn settings_are_changed_without_a_daemon_too() {
+    let home = crate::harness::Home::without_daemon();
+    assert!(home.ok(&["set", "web.anonymous", "read"]).out.starts_with("web.anonymous = read"));
+    assert_eq!(home.ok(&["get", "web.anonymous"]).out, "read\n");
+    home.pmd(&["set", "web.anonymous", "all"]).failed(6, "must be \"full\", \"read\" or \"none\"");
+    home.ok(&["unset", "web.anonymous"]);
+    assert_eq!(home.read("pmd.json"), "{}\n");
+}
+
+#[test]
+fn the_command_line_shows_the_web_interface_and_its_token() {
+    let web = by_settings();
+    let home = &web.home;
+    let _client = web.socket();
+    let shown = home.ok(&["web"]).out;
+    let on = format!(
+        "on   http://{}\nfor  the daemon's own user and root\nnow  1 clients\n",
+        web.address
+    );
+    assert_eq!(shown, on);
+    home.pmd(&["web", "token", "show"]).failed(1, "no token is set");
+    let token = home.ok(&["web", "token", "new", "-q"]).out;
+    assert_eq!(home.ok(&["show-api-key"]).out, token);
+    assert_ne!(home.ok(&["regenerate-api-key"]).out, token);
+    assert!(home.ok(&["web"]).out.contains("for  whoever has the token\n"));
+    home.pmd(&["web", "cookie"]).failed(2, "'cookie'");
+    assert_eq!(home.ok(&["get", "web.token"]).out, "***\n", "no secret is shown in passing");
+}

@@ -33,6 +33,7 @@ pub mod run;
 /// is-online, wait, ping.
 pub mod script;
 /// start.
+pub mod settings;
 pub mod start;
 /// The options of start as fields of an app file.
 pub mod start_options;

@@ -188,6 +188,35 @@ pub const COMMANDS: &[Command] = &[
         .about("Stop all programs, then the daemon")
         .options(o::KILL)
         .examples(["pmd kill", "pmd kill --leave-running"]),
+    command("set", Group::Daemon, c::settings::set)
+        .takes("<key> <value...>", Count::AtLeastTwo)
+        .about("Change a setting of the daemon")
+        .examples(["pmd set log.max_size 20M", "pmd set web.listen 127.0.0.1:9700"]),
+    command("get", Group::Daemon, c::settings::get)
+        .takes("[key]", Count::AtMostOne)
+        .about("Show a setting, or all")
+        .examples(["pmd get log.max_size", "pmd get --json"]),
+    command("unset", Group::Daemon, c::settings::unset)
+        .takes("<key>", Count::ExactlyOne)
+        .about("Give a setting its default again")
+        .examples(["pmd unset log.max_size", "pmd unset web.token_file"]),
+    command("conf", Group::Daemon, c::settings::conf)
+        .aliases(&["config"])
+        .takes("[key] [value...]", Count::Any)
+        .about("Show settings, or change one")
+        .examples(["pmd conf", "pmd conf log.keep 10"]),
+    command("web", Group::Daemon, c::settings::web)
+        .takes("[token show|new]", Count::Any)
+        .about("Show where the web interface is, or the token that opens it")
+        .examples(["pmd web", "pmd web token new"]),
+    command("show-api-key", Group::Daemon, c::settings::show_token)
+        .takes("", Count::None)
+        .about("Show the token of the web interface")
+        .examples(["pmd show-api-key", "pmd show-api-key --json"]),
+    command("regenerate-api-key", Group::Daemon, c::settings::new_token)
+        .takes("", Count::None)
+        .about("Make a new token for the web interface")
+        .examples(["pmd regenerate-api-key", "pmd regenerate-api-key -q"]),
     command("doctor", Group::Daemon, c::doctor::run)
         .takes("", Count::None)
         .about("Look for what is wrong, and say how to mend it")

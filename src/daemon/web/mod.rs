@@ -26,8 +26,12 @@ use crate::sys::describe;
 
 /// Answers to requests of REST.
 mod rest;
+/// Metrics.
+pub mod scrape;
 /// Requests over HTTP.
 mod serve;
+
+use scrape::Counts;
 
 /// How long until a place that was taken is tried again.
 const RETRY: Duration = Duration::from_secs(30);
@@ -45,6 +49,7 @@ pub struct Web {
     places: Vec<Place>,
     retry_at: Option<Time>,
     suspects: BTreeMap<Suspect, Failures>,
+    counts: Counts,
 }
 
 /// Where the web interface is to be.

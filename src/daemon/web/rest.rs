@@ -8,11 +8,12 @@ use crate::proto::http::record::{Facts, record};
 use crate::proto::http::response::Response;
 use crate::proto::http::route::Route;
 use crate::proto::messages::error::{Code, ErrorReply};
+use crate::proto::messages::health::health_check;
 use crate::proto::messages::request::LogQuery;
 use crate::proto::messages::session::Answer;
 use crate::proto::messages::stamp::timestamp;
 use crate::supervisor::Process;
-use crate::supervisor::vocabulary::Target;
+use crate::supervisor::vocabulary::{HealthStatus, Target};
 
 impl Daemon {
     /// Answers what changes nothing.
@@ -56,7 +57,8 @@ impl Daemon {
             }
             Route::HealthOf(target) => {
                 let ids = self.find(target)?;
-                let Some(health) = ids.first().and_then(|id| self.health_of(*id)) else {
+                let first = ids.first().and_then(|id| self.supervisor.process(*id));
+                let Some(health) = first.and_then(health_check) else {
                     let text = format!("'{target}' has no health check");
                     return Err(ErrorReply::new(Code::ProcessNotFound, text));
                 };
@@ -98,19 +100,31 @@ impl Daemon {
             .filter_map(|id| {
                 let (process, entry) = (self.supervisor.process(*id)?, self.entries.get(id)?);
                 let files = entry.pm2_files();
-                let facts = Facts { cpu: 0.0, memory: 0, health: None, files: &files };
+                let usage = self.usage(process);
+                let health = process.health_status().map(HealthStatus::name);
+                let facts = Facts { cpu: usage.cpu, memory: usage.memory, health, files: &files };
                 Some(record(process, self.now, &facts))
             })
             .collect()
     }
 
-    fn health_of(&self, _id: ProcId) -> Option<Value> {
-        None
-    }
-
     /// What the host uses, in PMDaemon's words and in pmd's own.
-    fn host_data(&mut self) -> Value {
-        json!({})
+    fn host_data(&self) -> Value {
+        let text = self.system_metrics(None);
+        let mut data: Value = serde_json::from_str(&text).unwrap_or_default();
+        let (memory, load) = (&data["memory"], &data["load"]);
+        let system = json!({
+            "cpu": data["cpu"]["usage"],
+            "memory": {
+                "used": memory["used"], "total": memory["total"],
+                "percentage": memory["usage_percent"],
+            },
+            "load_average": [load["one"], load["five"], load["fifteen"]],
+            "uptime": data["uptime"].as_u64().unwrap_or(0) / 1000,
+            "timestamp": timestamp(self.now.wall),
+        });
+        data["system"] = system;
+        data
     }
 
     /// The answer to what changed something.

@@ -7,13 +7,14 @@ use crate::daemon::key::ConnId;
 use crate::daemon::socket::Peer;
 use crate::daemon::{Daemon, Ending};
 use crate::proto::http::access::{self, Caller, Verdict};
+use crate::proto::http::exposition::Format;
 use crate::proto::http::head::{Head, Name};
 use crate::proto::http::response::Response;
 use crate::proto::http::route::{Miss, Route};
-use crate::proto::http::{Request, upgrade};
+use crate::proto::http::{Request, View, upgrade};
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::session::Answer;
-use crate::proto::protocol::{Hangup, Protocol};
+use crate::proto::protocol::{Demand, Hangup, Protocol};
 use crate::proto::ws::{self, Ws, WsLimits};
 use crate::sys::process;
 use crate::web;
@@ -38,7 +39,12 @@ impl Daemon {
         match self.admit(client, request) {
             Ok((Route::WebSocket, level)) => self.upgrade(client, tag, &request.head, level),
             Ok((route, _)) => self.answer_route(client, tag, request, route),
-            Err(response) => self.respond(client, tag, &response),
+            Err(response) => {
+                if let 401 | 403 | 429 = response.status {
+                    self.web.counts.reject(&response);
+                }
+                self.respond(client, tag, &response);
+            }
         }
     }
 
@@ -130,10 +136,11 @@ impl Daemon {
             | Route::Logs { .. }
             | Route::HealthOf(_)
             | Route::System
-            | Route::Status => match self.view(&route) {
-                Ok(response) => response,
-                Err(error) => Response::error(&error),
-            },
+            | Route::Status => {
+                let format = Format::wanted(request.head.get(Name::Accept).unwrap_or_default());
+                let view = Demand::View(Box::new(View { route, format }));
+                return self.meet(client, vec![(tag, view)], Ok(()));
+            }
             Route::Create | Route::Act { .. } => match route.command(request) {
                 Ok(ask) => {
                     self.with_http(client, |http| http.set_route(route));
@@ -145,8 +152,20 @@ impl Daemon {
         self.respond(client, tag, &response);
     }
 
+    /// Shows what changes nothing.
+    pub(in crate::daemon) fn show_view(&mut self, client: ConnId, tag: u64, view: &View) {
+        let response = if view.route == Route::Metrics {
+            let page = self.exposition(view.format).into_bytes();
+            Response::new(200, view.format.content_type(), page)
+        } else {
+            self.view(&view.route).unwrap_or_else(|error| Response::error(&error))
+        };
+        self.respond(client, tag, &response);
+    }
+
     /// Answers a request.
     pub(in crate::daemon) fn respond(&mut self, client: ConnId, tag: u64, response: &Response) {
+        *self.web.counts.responses.entry(response.status).or_default() += 1;
         let went = self.converse(client, |protocol, cx| {
             if let Protocol::Http(http) = protocol {
                 http.respond(tag, response, cx)
@@ -181,7 +200,11 @@ impl Daemon {
             None
         };
         let response = match (refused, upgrade::accept(head)) {
-            (Some(error), _) => Response::refusal(503, &error).with("Retry-After", "5"),
+            (Some(error), _) => {
+                let response = Response::refusal(503, &error).with("Retry-After", "5");
+                self.web.counts.reject(&response);
+                response
+            }
             (None, Err(response)) => response,
             (None, Ok(response)) => {
                 let limits = WsLimits {

@@ -14,6 +14,7 @@ use crate::proto::messages::session::Answer;
 use crate::proto::protocol::{Context, Conversation, Demand, Hangup};
 
 use body::Body;
+use exposition::Format;
 use head::{Head, MAX_HEAD};
 use response::{Manner, Response};
 use route::Route;
@@ -22,6 +23,8 @@ use route::Route;
 pub mod access;
 /// Bodies of requests.
 mod body;
+/// Metrics for Prometheus.
+pub mod exposition;
 /// Heads of requests.
 pub mod head;
 /// Processes as REST shows them.
@@ -54,6 +57,14 @@ pub struct Problem(pub u16, pub &'static str);
 pub struct Request {
     pub head: Head,
     pub body: Vec<u8>,
+}
+
+/// A request that changes nothing and has been let in.
+#[derive(Debug)]
+pub struct View {
+    pub route: Route,
+    /// How metrics are to be written.
+    pub format: Format,
 }
 
 /// One peer.

@@ -348,7 +348,12 @@ impl Session {
         let frame = news.frame(self.carrier, cx.ids);
         let lag = match &mut self.lag {
             Some(lag) => lag,
-            None if cx.out.push(frame.clone(), Class::Event).is_ok() => return,
+            None if cx.out.push(frame.clone(), Class::Event).is_ok() => {
+                if self.is_remote() {
+                    cx.ids.tally.sent.add(news.event);
+                }
+                return;
+            }
             none => none.insert(Box::new(Lag {
                 since: news.at,
                 dropped: BTreeMap::new(),
@@ -362,6 +367,9 @@ impl Session {
             lag.missed_status = true;
         } else {
             *lag.dropped.entry(news.event).or_default() += 1;
+            if self.carrier == Carrier::WebSocket {
+                cx.ids.tally.dropped.add(news.event);
+            }
         }
     }
 
@@ -408,7 +416,7 @@ impl Session {
         cx: &mut Context<'_>,
     ) -> Result<(), Hangup> {
         let too_large;
-        let (kind, data): (&str, Cow<'_, str>) = match answer {
+        let (kind, data): (&'static str, Cow<'_, str>) = match answer {
             Answer::Data(kind, data) if data.len() <= MAX_REPLY - 256 => (kind, data.into()),
             Answer::Data(..) => {
                 let text = "the reply is longer than 16 MiB";
@@ -420,6 +428,9 @@ impl Session {
         };
         let envelope = Envelope { kind, data: &data, at: cx.now.wall, reply_to };
         let frame = self.carrier.message(&envelope, cx.ids);
+        if self.is_remote() {
+            cx.ids.tally.sent.add(kind);
+        }
         cx.out.push(frame, Class::Reply).map_err(|_| Hangup::TooSlow)
     }
 }

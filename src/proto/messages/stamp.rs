@@ -1,6 +1,6 @@
 //! Timestamps and message ids.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use crate::base::WallTime;
 
@@ -108,13 +108,42 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 pub struct MessageIds {
     boot: String,
     next: Cell<u64>,
+    /// What was sent with them, and what was not.
+    pub tally: Tally,
+}
+
+/// Messages over the network.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub sent: Counts,
+    pub dropped: Counts,
+}
+
+/// Messages by type.
+#[derive(Debug, Default)]
+pub struct Counts(RefCell<Vec<(&'static str, u64)>>);
+
+impl Counts {
+    /// One more.
+    pub fn add(&self, kind: &'static str) {
+        let mut all = self.0.borrow_mut();
+        match all.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += 1,
+            None => all.push((kind, 1)),
+        }
+    }
+
+    #[must_use]
+    pub fn all(&self) -> Vec<(&'static str, u64)> {
+        self.0.borrow().clone()
+    }
 }
 
 impl MessageIds {
     /// `boot`: eight random hexadecimal digits per start of the daemon.
     #[must_use]
     pub fn new(boot: String) -> Self {
-        Self { boot, next: Cell::new(1) }
+        Self { boot, next: Cell::new(1), tally: Tally::default() }
     }
 
     #[must_use]
