@@ -25,6 +25,7 @@ mod programs;
 mod reports;
 mod rows;
 mod stage;
+mod subscribers;
 mod table;
 
 use std::fs;
@@ -37,7 +38,7 @@ use table::Table;
 
 type Row = fn(&Bench) -> Table;
 
-const ROWS: [(&str, Row); 11] = [
+const ROWS: [(&str, Row); 12] = [
     ("footprint", rows::footprint::run),
     ("idle", rows::idle::run),
     ("metrics", rows::idle::watched),
@@ -48,6 +49,7 @@ const ROWS: [(&str, Row); 11] = [
     ("stop", rows::stop::run),
     ("logs", rows::logs::run),
     ("control", rows::control::run),
+    ("events", rows::events::run),
     ("cli", rows::cli::run),
 ];
 

@@ -52,3 +52,35 @@ pub fn wait_for_hangup(file: &File, timeout: Duration) -> bool {
     unsafe { libc::poll(&raw mut look, 1, timeout) };
     look.revents & libc::POLLHUP != 0
 }
+
+/// Descriptors that are waited for together.
+pub struct Watch {
+    polled: Vec<libc::pollfd>,
+}
+
+impl Watch {
+    pub fn new(fds: impl Iterator<Item = i32>) -> Self {
+        let polled = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        Self { polled: polled.collect() }
+    }
+
+    /// Waits until some can be read, a second at most; gives their places.
+    pub fn ready(&mut self) -> Vec<usize> {
+        let count = libc::nfds_t::try_from(self.polled.len()).unwrap();
+        // SAFETY: the pointer is to `count` entries, for the whole call.
+        unsafe { libc::poll(self.polled.as_mut_ptr(), count, 1000) };
+        let ready = self.polled.iter().enumerate().filter(|(_, entry)| entry.revents != 0);
+        ready.map(|(at, _)| at).collect()
+    }
+}
+
+/// As many descriptors as may be had.
+pub fn raise_descriptors() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are to a whole limit.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -45,6 +46,8 @@ pub struct Scene {
     pub output: Option<(Writes, u64)>,
     /// Log files of pmd are rotated at this size.
     pub rotate_at: Option<u64>,
+    /// pmd's web interface is on.
+    pub web: bool,
     /// Where the scratch folder goes.
     pub place: PathBuf,
 }
@@ -56,6 +59,7 @@ impl Scene {
             min_uptime: Duration::from_secs(1),
             output: None,
             rotate_at: None,
+            web: false,
             place: std::env::temp_dir(),
         }
     }
@@ -126,6 +130,13 @@ impl Stage {
 
     pub fn socket(&self) -> PathBuf {
         socket(self.subject, &self.folder)
+    }
+
+    /// Where pmd's web interface listens.
+    pub fn web(&self) -> SocketAddr {
+        let said = fs::read_to_string(self.folder.join("daemon.out")).unwrap_or_default();
+        let (_, rest) = said.split_once("web interface on: ").expect("no web interface");
+        rest.split_whitespace().next().and_then(|word| word.parse().ok()).expect("an address")
     }
 
     /// Where pmd keeps its state.
@@ -240,10 +251,12 @@ fn open_pmd(programs: &Programs, scene: &Scene, folder: &Path) -> (Child, Option
     let home = folder.join("home");
     fs::create_dir(&home).expect("cannot make the state directory");
     // The cap for all logs together would remove rotated files before they are counted.
-    fs::write(home.join("pmd.json"), r#"{"log":{"total":"64G"}}"#).expect("cannot write settings");
+    let settings = json!({"log.total": "64G", "web.max_clients": 2000, "max_connections": 4000});
+    fs::write(home.join("pmd.json"), settings.to_string()).expect("cannot write settings");
     let output = File::create(folder.join("daemon.out")).expect("cannot make daemon.out");
     let mut command = Command::new(programs.pmd.as_ref().expect("a pmd to measure"));
-    command.args(["daemon", "--foreground", "--no-web", "--home"]).arg(&home);
+    let web = if scene.web { "--web=127.0.0.1:0" } else { "--no-web" };
+    command.args(["daemon", "--foreground", web, "--home"]).arg(&home);
     command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", &home);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
     let mut supervisor = command.spawn().expect("cannot start pmd");

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod control;
+pub mod events;
 pub mod footprint;
 pub mod idle;
 pub mod logs;
