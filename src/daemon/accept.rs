@@ -90,8 +90,11 @@ impl Connections {
 
     /// Whether there is room for one more of this peer's.
     fn has_room_for(&self, peer: &Peer) -> bool {
+        let kept = self.limit.saturating_sub(RESERVED);
         if peer.is_owner() {
-            return self.clients.len() < self.limit;
+            // A page in the owner's browser may be anybody's: it does not shut out the owner.
+            let limit = if peer.address.is_some() { kept } else { self.limit };
+            return self.clients.len() < limit;
         }
         let same = |other: &Peer| match (peer.uid, peer.address) {
             (Some(uid), _) => other.uid == Some(uid),
@@ -99,7 +102,7 @@ impl Connections {
             (None, None) => other.uid.is_none() && other.address.is_none(),
         };
         let others = self.clients.values().filter(|client| same(&client.peer)).count();
-        self.clients.len() < self.limit.saturating_sub(RESERVED) && others < MAX_FOREIGN
+        self.clients.len() < kept && others < MAX_FOREIGN
     }
 }
 
