@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::config::assemble::Ground;
 use crate::config::fields::{self, Fields};
-use crate::config::settings::LogPlace;
+use crate::config::settings::LogTargets;
 use crate::supervisor::spec::{LogBoth, LogFormat, LogFull, LogSpec, LogTarget};
 
 /// PM2's `time: true`.
@@ -27,12 +27,15 @@ pub(super) const FORMATS: &[(&str, LogFormat)] =
 /// The words of `log_full`.
 pub(super) const FULL: &[(&str, LogFull)] = &[("drop", LogFull::Drop), ("block", LogFull::Block)];
 
-/// Targets of later versions.
-pub(super) const LATER_TARGETS: [&str; 4] = ["journald", "syslog", "stdout", "memory"];
+/// What `log_target` may be.
+pub(super) const TARGETS: &str = "\"files\", \"memory\", \"none\", \"journald\" or \"syslog\"";
+
+/// Why `stdout` is none.
+pub(super) const STDOUT: &str = "that is what 'pmd run' does by itself";
 
 pub(super) fn logs(fields: &mut Fields<'_, '_>, ground: &Ground) -> LogSpec {
-    let place = target(fields).unwrap_or(fields.report.origin.defaults.log_place);
-    let disabled = fields.flag("disable_logs").unwrap_or(false) || place == LogPlace::Nowhere;
+    let targets = target(fields).unwrap_or(fields.report.origin.defaults.log_targets);
+    let disabled = fields.flag("disable_logs").unwrap_or(false) || !targets.files;
     let out = stream(fields, ground, "out_file");
     let error = stream(fields, ground, "error_file");
     let both = both(fields, ground);
@@ -48,36 +51,53 @@ pub(super) fn logs(fields: &mut Fields<'_, '_>, ground: &Ground) -> LogSpec {
         max_size: fields.bytes("log_max_size"),
         keep: fields.number("log_keep", 0, 10_000).and_then(|keep| u32::try_from(keep).ok()),
         full: fields.choice("log_full", FULL),
+        journald: targets.journald,
+        syslog: targets.syslog,
     };
     if disabled {
-        logs.out = LogTarget::Nowhere;
-        logs.error = LogTarget::Nowhere;
+        logs.out = LogTarget::Memory;
+        logs.error = LogTarget::Memory;
         logs.both = LogBoth::No;
     }
     logs
 }
 
-/// `log_target`: one word, or a list of words of which this version knows `files` and `none`.
-fn target(fields: &mut Fields<'_, '_>) -> Option<LogPlace> {
+/// `log_target`: one word, or a list of words.
+fn target(fields: &mut Fields<'_, '_>) -> Option<LogTargets> {
     let entry = fields.take("log_target")?;
-    let Some(words) = fields::as_list(entry.value).filter(|words| !words.is_empty()) else {
-        fields.wrong(&entry, "\"files\" or \"none\"");
-        return None;
-    };
-    let mut place = None;
-    for word in words {
-        match word.as_str() {
-            "files" => place = Some(LogPlace::Files),
-            "none" => place = place.or(Some(LogPlace::Nowhere)),
-            later if LATER_TARGETS.contains(&later) => {
-                let message =
-                    format!("\"{later}\" in '{}' is not supported by this version", entry.shown);
-                fields.cannot(&entry, message);
-            }
-            _ => fields.wrong(&entry, "\"files\" or \"none\""),
+    let words = fields::as_list(entry.value).unwrap_or_default();
+    match targets(&words) {
+        Ok(targets) => Some(targets),
+        Err(Some("stdout")) => {
+            let message = format!("\"stdout\" in '{}': {STDOUT}", entry.shown);
+            fields.cannot(&entry, message);
+            None
+        }
+        Err(_) => {
+            fields.wrong(&entry, TARGETS);
+            None
         }
     }
-    place
+}
+
+/// What the words of a list of targets come to.
+///
+/// # Errors
+///
+/// The word that is none; `None`: there is no word.
+pub(super) fn targets(words: &[String]) -> Result<LogTargets, Option<&str>> {
+    let mut targets = LogTargets { files: false, journald: false, syslog: false };
+    for word in words {
+        match word.as_str() {
+            "files" => targets.files = true,
+            "journald" => targets.journald = true,
+            "syslog" => targets.syslog = true,
+            // Without files the last of it is in memory anyway.
+            "memory" | "none" => {}
+            other => return Err(Some(other)),
+        }
+    }
+    if words.is_empty() { Err(None) } else { Ok(targets) }
 }
 
 fn stream(fields: &mut Fields<'_, '_>, ground: &Ground, name: &'static str) -> Option<LogTarget> {
@@ -109,7 +129,7 @@ fn both(fields: &mut Fields<'_, '_>, ground: &Ground) -> LogBoth {
         }
         (None, Some(path)) => match target_of(ground, path) {
             LogTarget::File(path) => LogBoth::File(path),
-            LogTarget::Default | LogTarget::Nowhere => LogBoth::No,
+            LogTarget::Default | LogTarget::Nowhere | LogTarget::Memory => LogBoth::No,
         },
         (None, None) => {
             fields.wrong(&entry, "a path, true or false");

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::assemble::DEFAULTS;
 use crate::config::json::object;
+use crate::config::settings::LogTargets;
 use crate::config::{assemble_serving, program, secrets, units};
 use crate::supervisor::spec::{
     AppSpec, Check, Condition, Dependency, Environment, HealthCheck, Limits, LogBoth, LogFormat,
@@ -300,7 +301,10 @@ fn output(spec: &AppSpec) -> Vec<Field> {
         LogFull::Drop => "drop",
         LogFull::Block => "block",
     });
+    let files = logs.out != LogTarget::Memory;
+    let targets = LogTargets { files, journald: logs.journald, syslog: logs.syslog };
     vec![
+        field("log_target", targets.words(), targets != LogTargets::DEFAULT),
         stream("out_file", &logs.out),
         stream("error_file", &logs.error),
         field("log_file", both, logs.both != LogBoth::No),
@@ -316,7 +320,7 @@ fn output(spec: &AppSpec) -> Vec<Field> {
 
 fn stream(name: &'static str, target: &LogTarget) -> Field {
     match target {
-        LogTarget::Default => field(name, Value::Null, false),
+        LogTarget::Default | LogTarget::Memory => field(name, Value::Null, false),
         LogTarget::Nowhere => field(name, "/dev/null", true),
         LogTarget::File(file) => field(name, path(file), true),
     }

@@ -212,6 +212,13 @@ fn pm2(spec: &AppSpec, notes: &mut Vec<String>) -> Fields {
             "max_restarts" if spec.max_restarts == 0 => lost.push("max_restarts: 0"),
             "log_type" if value == "json" => fields.push((name, value)),
             "log_type" => lost.push("log_type"),
+            "log_target" => {
+                if spec.logs.out == LogTarget::Memory {
+                    fields.push(("disable_logs", Value::from(true)));
+                }
+                lost.extend(spec.logs.journald.then_some("log_target: journald"));
+                lost.extend(spec.logs.syslog.then_some("log_target: syslog"));
+            }
             "port" if !value.is_number() => lost.push("port"),
             name if NOT_IN_PM2.contains(&name) => lost.push(name),
             name => fields.push((name, value)),

@@ -262,7 +262,7 @@ pub fn from_app(
     let targets =
         [("out", &spec.logs.out), ("error", &spec.logs.error)].map(|(word, target)| match target {
             LogTarget::Default => file("logs", format!("{name}-{word}.log")),
-            LogTarget::Nowhere => "/dev/null".into(),
+            LogTarget::Nowhere | LogTarget::Memory => "/dev/null".into(),
             LogTarget::File(path) => path.to_string_lossy().into(),
         });
     let [out, error] = targets;

@@ -17,7 +17,7 @@ use crate::config::locate::{End, Step};
 use crate::config::names;
 use crate::config::order::order;
 use crate::config::problem::{Kind, Problem, shorten, show};
-use crate::config::settings::{self, LogPlace};
+use crate::config::settings::{self, LogTargets};
 use crate::config::suggest;
 use crate::supervisor::spec::{AppSpec, Condition, Environment, LogFormat};
 
@@ -63,7 +63,7 @@ pub struct Defaults {
     /// CPUs that `instances: "max"` counts.
     pub cpus: u32,
     pub log_format: LogFormat,
-    pub log_place: LogPlace,
+    pub log_targets: LogTargets,
 }
 
 impl Default for Defaults {
@@ -73,7 +73,7 @@ impl Default for Defaults {
         Self {
             cpus: u32::try_from(cpus).unwrap_or(1),
             log_format: LogFormat::Raw,
-            log_place: LogPlace::Files,
+            log_targets: LogTargets::DEFAULT,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::config::app;
-use crate::config::assemble_logs::{FORMATS, FULL, LATER_TARGETS};
+use crate::config::assemble_logs::{self, FORMATS, FULL, STDOUT, TARGETS};
 use crate::config::fields;
 use crate::config::locate::{End, Step, locate};
 use crate::config::problem::{Problem, shorten, show};
@@ -47,7 +47,7 @@ pub struct Settings {
 pub struct LogSettings {
     /// Absolute; `None`: where `Paths` says.
     pub dir: Option<PathBuf>,
-    pub place: LogPlace,
+    pub targets: LogTargets,
     /// In bytes; 0: never rotated.
     pub max_size: u64,
     pub keep: u32,
@@ -67,12 +67,26 @@ pub struct Pm2Settings {
     pub version: String,
 }
 
-/// Whether apps write log files unless they say otherwise.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum LogPlace {
-    #[default]
-    Files,
-    Nowhere,
+/// Where the output of apps goes. Without files the last of it is kept in memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LogTargets {
+    pub files: bool,
+    pub journald: bool,
+    pub syslog: bool,
+}
+
+impl LogTargets {
+    /// What stands where nobody says anything.
+    pub const DEFAULT: Self = Self { files: true, journald: false, syslog: false };
+
+    /// As they are written.
+    #[must_use]
+    pub fn words(self) -> Vec<&'static str> {
+        let mut words = vec![if self.files { "files" } else { "none" }];
+        words.extend(self.journald.then_some("journald"));
+        words.extend(self.syslog.then_some("syslog"));
+        words
+    }
 }
 
 /// How much the daemon says about itself; each says what those before it say.
@@ -104,7 +118,7 @@ impl Default for Settings {
             state_mode: StateMode::File,
             log: LogSettings {
                 dir: None,
-                place: LogPlace::Files,
+                targets: LogTargets::DEFAULT,
                 max_size: 10 * 1024 * 1024,
                 keep: 5,
                 format: LogFormat::Raw,
@@ -227,10 +241,7 @@ impl Settings {
             "stop_on_exit" => self.stop_on_exit.into(),
             "state.mode" => word(name_of(self.state_mode, MODES)),
             "log.dir" => log.dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()).into(),
-            "log.target" => word(Some(match log.place {
-                LogPlace::Files => "files",
-                LogPlace::Nowhere => "none",
-            })),
+            "log.target" => log.targets.words().into(),
             "log.max_size" => log.max_size.into(),
             "log.keep" => log.keep.into(),
             "log.type" => word(name_of(log.format, FORMATS)),
@@ -250,7 +261,11 @@ impl Settings {
     /// What they decide about apps that say nothing else.
     #[must_use]
     pub fn defaults(&self) -> Defaults {
-        Defaults { log_format: self.log.format, log_place: self.log.place, ..Defaults::default() }
+        Defaults {
+            log_format: self.log.format,
+            log_targets: self.log.targets,
+            ..Defaults::default()
+        }
     }
 }
 
@@ -359,14 +374,14 @@ impl Reader<'_> {
     }
 
     fn set_target(&mut self, name: &str, value: &Value, path: &[&str]) {
-        match value.as_str() {
-            Some("files") => self.settings.log.place = LogPlace::Files,
-            Some("none") => self.settings.log.place = LogPlace::Nowhere,
-            Some(later) if LATER_TARGETS.contains(&later) => {
-                let message = format!("\"{later}\" in '{name}' is not supported by this version");
+        let words = fields::as_list(value).unwrap_or_default();
+        match assemble_logs::targets(&words) {
+            Ok(targets) => self.settings.log.targets = targets,
+            Err(Some("stdout")) => {
+                let message = format!("\"stdout\" in '{name}': {STDOUT}");
                 self.problem(Problem::new(message), path, End::Value);
             }
-            Some(_) | None => self.wrong(name, "\"files\" or \"none\"", value, path),
+            Err(_) => self.wrong(name, TARGETS, value, path),
         }
     }
 
@@ -509,7 +524,7 @@ mod tests {
                 web: WebSettings { anonymous: web::Level::Read, ..WebSettings::default() },
                 log: LogSettings {
                     dir: Some(PathBuf::from("/srv/logs")),
-                    place: LogPlace::Nowhere,
+                    targets: LogTargets { files: false, journald: false, syslog: false },
                     max_size: 1 << 20,
                     keep: 2,
                     format: LogFormat::Json,
@@ -526,7 +541,7 @@ mod tests {
         let text = r#"{
   "max_conections": 5,
   "max_connections": 5,
-  "log": {"max_sise": 1, "keep": -1, "dir": "logs", "target": "syslog", "compress": true},
+  "log": {"max_sise": 1, "keep": -1, "dir": "logs", "target": "tape", "compress": true},
   "log.keep": 1,
   "state": "volatile",
   "web": {"listen": ["127.0.0.1"], "max_clients": 5, "token": "secret"},
@@ -547,8 +562,9 @@ mod tests {
                 "pmd.json:4:11: unknown setting 'log.max_sise' (did you mean 'log.max_size'?)",
                 "pmd.json:4:34: 'log.keep' must be a whole number, not -1",
                 "pmd.json:4:45: 'log.dir' must be an absolute path, not \"logs\"",
-                "pmd.json:4:63: \"syslog\" in 'log.target' is not supported by this version",
-                "pmd.json:4:73: 'log.compress' is not supported by this version",
+                "pmd.json:4:63: 'log.target' must be \"files\", \"memory\", \"none\", \"journald\" or \
+                 \"syslog\", not \"tape\"",
+                "pmd.json:4:71: 'log.compress' is not supported by this version",
                 "pmd.json:5:3: 'log.keep' is given twice",
                 "pmd.json:6:12: 'state' must be an object, not \"volatile\"",
                 "pmd.json:7:21: 'web.listen' must be an address like \"127.0.0.1:9615\", a list of \

@@ -36,6 +36,7 @@ use crate::daemon::output::Busy;
 use crate::daemon::pm2::Pm2;
 use crate::daemon::requests::Pending;
 use crate::daemon::saving::Saving;
+use crate::daemon::sinks::Sinks;
 use crate::daemon::socket::Acceptor;
 use crate::daemon::sweep::Sweeps;
 use crate::daemon::web::Web;
@@ -316,6 +317,8 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
             .map_err(fatal("cannot open the null device"))?,
         spawner: Spawner::new().map_err(fatal("cannot prepare spawning"))?,
         groups: parts.groups,
+        sinks: Sinks::default(),
+        memory: None,
         logs: Logs::new(log_settings),
         busy: Busy::default(),
         sweeps: Sweeps::default(),

@@ -1,14 +1,18 @@
 //! Carries out what the supervisor decided.
 
 use std::io;
+use std::path::Path;
 
 use crate::base::{ChildId, ProcId, Signal, Stream};
 use crate::daemon::entries::Pipe;
 use crate::daemon::groups::Membership;
+use crate::daemon::launch::remove_file;
 use crate::daemon::{Daemon, SPAWNS_PER_TURN};
 use crate::logs::StreamId;
+use crate::supervisor::spec::LogTarget;
 use crate::supervisor::vocabulary::Effect;
 use crate::sys::kill;
+use crate::sys::route::Route;
 
 /// Rotated files that `delete --purge-logs` looks for.
 const MAX_ROTATED: u32 = 99;
@@ -168,25 +172,15 @@ impl Daemon {
             self.stems.retain(|_, owner| **owner != **name);
         }
         if let Some(path) = &entry.files.pid_file {
-            let _ = std::fs::remove_file(path);
+            let _ = remove_file(path);
         }
-        if self.purges.remove(&process) {
+        // What is in memory goes with the process.
+        if self.purges.remove(&process) || entry.spec.logs.out == LogTarget::Memory {
             for path in entry.files.logs.iter().flatten().chain(&entry.files.both) {
-                self.purge(path);
-            }
-        }
-    }
-
-    /// Removes a log file and what was rotated out of it.
-    fn purge(&mut self, path: &std::path::Path) {
-        let rotated = (1..=MAX_ROTATED).map(|n| path.with_added_extension(n.to_string()));
-        for path in std::iter::once(path.to_owned()).chain(rotated) {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                if let Err(error) = purge(path) {
                     let why = crate::sys::describe(&error);
                     self.own_log.warn(format_args!("cannot remove {}: {why}", path.display()));
                 }
-                Ok(()) | Err(_) => {}
             }
         }
     }
@@ -204,4 +198,21 @@ impl Daemon {
         self.logs.close(id);
         self.deliver_lines();
     }
+}
+
+/// Removes a log file and what was rotated out of it.
+fn purge(path: &Path) -> io::Result<()> {
+    let route = match Route::to_name(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let path = route.path();
+    let rotated = (1..=MAX_ROTATED).map(|n| path.with_added_extension(n.to_string()));
+    for path in std::iter::once(path.to_owned()).chain(rotated) {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }

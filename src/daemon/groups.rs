@@ -42,11 +42,7 @@ impl Groups {
     /// Makes the group of all, named after the daemon's home, or finds it again.
     #[must_use]
     pub fn probe(home: &Path) -> Self {
-        let bytes = home.as_os_str().as_encoded_bytes();
-        let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-        });
-        Self(Cgroups::probe(&format!("pmd-{hash:08x}")))
+        Self(Cgroups::probe(&format!("pmd-{:08x}", hash(home))))
     }
 
     /// Opens the group of a child to come. `are_set`: whether the limits of this spec have been
@@ -139,6 +135,15 @@ impl Groups {
         let Some(groups) = &self.0 else { return Value::Null };
         json!({"path": groups.path(), "controllers": groups.offered()})
     }
+}
+
+/// A home as a short name, for where all daemons of a host meet.
+#[must_use]
+pub fn hash(home: &Path) -> u32 {
+    home.as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 /// As it stands in `PMD_COOKIE`.

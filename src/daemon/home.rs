@@ -13,6 +13,8 @@ use crate::config::files;
 use crate::config::paths::Paths;
 use crate::config::problem::Problem;
 use crate::config::settings::Settings;
+use crate::daemon::groups;
+use crate::sys::dir::{self, Dir};
 use crate::sys::{describe, fds, process, users};
 
 /// Why a daemon did not come up: a sentence, and the exit code it stands for.
@@ -133,6 +135,19 @@ pub fn make_directories(paths: &Paths) -> Result<(), StartError> {
         check_owner(directory)?;
     }
     Ok(())
+}
+
+/// A directory of ours where files are memory; where there is none, one that lasts as long as the
+/// boot.
+pub fn memory(paths: &Paths) -> PathBuf {
+    let own = paths.runtime.join("memory");
+    if dir::is_memory(&paths.runtime) {
+        return own;
+    }
+    let name = format!("pmd-{:08x}", groups::hash(&paths.state));
+    let shared = Path::new("/dev/shm").join(name);
+    let made = dir::is_memory(Path::new("/dev/shm")) && Dir::create_private(&shared).is_ok();
+    if made { shared } else { own }
 }
 
 /// A directory somebody else may write to cannot be trusted.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -23,14 +23,14 @@ use crate::daemon::groups::Membership;
 use crate::daemon::key::Key;
 use crate::daemon::live::Identity;
 use crate::daemon::news::subject_of;
-use crate::daemon::{places, plan};
+use crate::daemon::{home, places, plan};
 use crate::proto::messages::event::Subject;
 use crate::reactor::{Interest, Readiness};
-use crate::supervisor::spec::{AppSpec, Environment, OnDaemonLoss, Stdin};
+use crate::supervisor::spec::{AppSpec, Environment, LogTarget, OnDaemonLoss, Stdin};
 use crate::supervisor::vocabulary::{Input, PortWish, Target};
 use crate::sys::args::CArgs;
-use crate::sys::dir::Dir;
 use crate::sys::pidfd::PidFd;
+use crate::sys::route::Route;
 use crate::sys::spawn::Spawn;
 use crate::sys::{fds, proc, process};
 
@@ -389,6 +389,9 @@ impl Daemon {
         if self.container.is_some() {
             return places::files_of_container(spec, instance);
         }
+        if spec.logs.out == LogTarget::Memory && self.memory.is_none() {
+            self.memory = Some(home::memory(&self.paths));
+        }
         let stem = places::file_name(&spec.name);
         let distinct = if *stem == *spec.name {
             self.stems.contains_key(&stem)
@@ -397,7 +400,10 @@ impl Daemon {
             let owner = self.stems.entry(stem).or_insert_with(|| spec.name.as_ref().to_owned());
             taken || **owner != *spec.name
         };
-        places::files(spec, instance, process, distinct, &self.paths.logs, &self.paths.pids)
+        let (logs, pids) = (&*self.paths.logs, &*self.paths.pids);
+        let memory = self.memory.as_deref().unwrap_or(&self.paths.runtime);
+        let places = places::Places { logs, pids, memory };
+        places::files(spec, instance, process, distinct, places)
     }
 
     /// A pipe for the stream, if the entry has none.
@@ -449,7 +455,9 @@ impl Daemon {
         let journal = self.live.journal(entry.slot, stream);
         let plan = plan::stream(&entry.spec, entry, stream, &self.settings);
         self.logs.open(id, plan, journal);
-        let wanted = self.container.is_some() || self.news.wants_lines(&entry.subject);
+        let wanted = self.container.is_some()
+            || entry.spec.logs.wants_lines()
+            || self.news.wants_lines(&entry.subject);
         self.logs.watch(id, wanted);
     }
 
@@ -465,7 +473,7 @@ impl Daemon {
             let done = match pid {
                 Some(pid) if entry.spec.pm2.is_some() => write_pid_file(path, pid.raw(), ""),
                 Some(pid) => write_pid_file(path, pid.raw(), "\n"),
-                None => remove_pid_file(path),
+                None => remove_file(path),
             };
             if let Err(error) = done {
                 self.own_log.warn(format_args!(
@@ -481,17 +489,13 @@ impl Daemon {
 /// Makes an empty file, and the directories above it, where there is none. What goes wrong comes up
 /// again when something is to be written there.
 fn touch(path: &Path) {
-    if path.exists() {
-        return;
-    }
-    if let Some(directory) = path.parent() {
-        let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    }
-    let _ = File::options().append(true).create(true).mode(0o640).open(path);
+    let mut options = File::options();
+    options.append(true).create(true).mode(0o640);
+    let _ = Route::made_to(path).and_then(|route| route.open(&mut options));
 }
 
-fn remove_pid_file(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
+    match Route::to_name(path).and_then(|route| std::fs::remove_file(route.path())) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
@@ -500,11 +504,10 @@ fn remove_pid_file(path: &Path) -> io::Result<()> {
 /// In place of whatever has that name: a link that somebody put there is not followed.
 /// `end`: of the line; PM2 writes none.
 fn write_pid_file(path: &Path, pid: i32, end: &str) -> io::Result<()> {
-    let nowhere = || io::Error::from(io::ErrorKind::InvalidInput);
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(nowhere)?;
-    let directory = Dir::open(path.parent().ok_or_else(nowhere)?)?;
-    directory.remove(name)?;
-    write!(directory.create_new(name)?, "{pid}{end}")
+    remove_file(path)?;
+    let route = Route::to_name(path)?;
+    let mut file = route.open(File::options().write(true).create_new(true).mode(0o600))?;
+    write!(file, "{pid}{end}")
 }
 
 /// What tells this child from every other of this boot.

@@ -39,6 +39,7 @@ mod reload;
 mod requests;
 mod saving;
 mod settings;
+mod sinks;
 mod socket;
 mod state;
 mod sweep;
@@ -49,6 +50,7 @@ pub mod options;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -82,6 +84,7 @@ use notify::NotifySocket;
 use output::Busy;
 use requests::Pending;
 use saving::Saving;
+use sinks::Sinks;
 use sweep::Sweeps;
 use web::Web;
 use web::scrape::Turns;
@@ -125,6 +128,9 @@ pub struct Daemon {
     launcher: Launcher,
     spawner: Spawner,
     groups: Groups,
+    sinks: Sinks,
+    /// Where logs lie that are kept in memory; made when there is one.
+    memory: Option<PathBuf>,
     logs: Logs,
     busy: Busy,
     sweeps: Sweeps,

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use serde_json::json;
 
 use crate::base::{ProcId, Stream, WallTime};
-use crate::daemon::Daemon;
 use crate::daemon::entries::Pipe;
+use crate::daemon::{Daemon, sinks};
 use crate::logs::{LogEvent, LogLine, StreamId};
 use crate::proto::messages::event::{
     LogMessage, Publication, StatusFacts, Subject, process_event, process_status,
@@ -219,6 +219,7 @@ impl Daemon {
         if self.news.bus {
             self.tell_lines(&lines);
         }
+        self.give_to_host(&lines);
         for line in lines.drain(..) {
             let Some(entry) = self.entries.get(&line.id.process) else { continue };
             if !self.news.is_followed(&entry.subject) {
@@ -231,6 +232,41 @@ impl Daemon {
             self.broadcast(Publication::new("log_message", subject, at, data));
         }
         self.news.lines = lines;
+    }
+
+    /// Lines of apps that want them in the host's own logs.
+    fn give_to_host(&mut self, lines: &[LogLine]) {
+        for line in lines {
+            let Some(entry) = self.entries.get(&line.id.process) else { continue };
+            let logs = &entry.spec.logs;
+            if !logs.journald && !logs.syslog {
+                continue;
+            }
+            let child = entry.child.and_then(|child| self.children.get(child));
+            let one = sinks::Line {
+                subject: &entry.subject,
+                stream: line.id.stream,
+                pid: child.map(|child| child.pid.raw()),
+                at: line.at.unwrap_or(self.now.wall),
+                text: &line.bytes,
+            };
+            let mut news = None;
+            if logs.journald {
+                news = self.sinks.journald(&one);
+            }
+            if logs.syslog {
+                news = self.sinks.syslog(&one).or(news);
+            }
+            match news {
+                None => {}
+                Some(sinks::News::Lost { sink, why }) => {
+                    self.own_log.warn(format_args!("{sink} does not take log lines: {why}"));
+                }
+                Some(sinks::News::Again { sink, lost }) => {
+                    self.own_log.info(format_args!("{sink} takes log lines again lost={lost}"));
+                }
+            }
+        }
     }
 
     fn on_log_event(&mut self, event: &LogEvent) {
@@ -288,7 +324,9 @@ impl Daemon {
         self.news.bus = self.pm2.has_listeners();
         self.own_log.tap(self.news.bus);
         for (&process, entry) in &self.entries {
-            let wanted = self.container.is_some() || self.news.wants_lines(&entry.subject);
+            let wanted = self.container.is_some()
+                || entry.spec.logs.wants_lines()
+                || self.news.wants_lines(&entry.subject);
             for stream in Stream::BOTH {
                 self.logs.watch(StreamId { process, stream }, wanted);
             }

@@ -20,6 +20,15 @@ pub struct Files {
     pub pid_file: Option<PathBuf>,
 }
 
+/// Directories in which files are made that nobody named.
+#[derive(Clone, Copy, Debug)]
+pub struct Places<'a> {
+    pub logs: &'a Path,
+    pub pids: &'a Path,
+    /// A file system that is memory.
+    pub memory: &'a Path,
+}
+
 /// Chooses the files of an instance. `distinct`: another app's name gives the same file names, so
 /// the id follows the name.
 #[must_use]
@@ -28,15 +37,15 @@ pub fn files(
     instance: u32,
     id: ProcId,
     distinct: bool,
-    logs: &Path,
-    pids: &Path,
+    places: Places<'_>,
 ) -> Files {
+    let Places { logs, pids, .. } = places;
     let mut stem = file_name(&spec.name);
     if distinct {
         stem = format!("{stem}-{id}");
     }
     if spec.pm2.is_some() {
-        return files_of_pm2(spec, id, &stem, logs, pids);
+        return files_of_pm2(spec, id, &stem, places);
     }
     let several = spec.instances > 1;
     let numbered = several && !spec.logs.merge;
@@ -44,6 +53,7 @@ pub fn files(
     let target = |target: &LogTarget, suffix: &str| match target {
         LogTarget::Default => Some(logs.join(format!("{own}-{suffix}.log"))),
         LogTarget::Nowhere => None,
+        LogTarget::Memory => Some(memory_file(places.memory, id, suffix)),
         LogTarget::File(path) if numbered => Some(with_instance(path, instance)),
         LogTarget::File(path) => Some(path.clone()),
     };
@@ -66,7 +76,8 @@ pub fn files(
 }
 
 /// The files of a process that PM2's client declared: the names that PM2 makes of the client's.
-fn files_of_pm2(spec: &AppSpec, id: ProcId, stem: &str, logs: &Path, pids: &Path) -> Files {
+fn files_of_pm2(spec: &AppSpec, id: ProcId, stem: &str, places: Places<'_>) -> Files {
+    let Places { logs, pids, .. } = places;
     let numbered = |path: PathBuf| match spec.logs.merge {
         true => path,
         false => with_id(&path, id, "log"),
@@ -74,6 +85,7 @@ fn files_of_pm2(spec: &AppSpec, id: ProcId, stem: &str, logs: &Path, pids: &Path
     let target = |target: &LogTarget, suffix: &str| match target {
         LogTarget::Default => Some(numbered(logs.join(format!("{stem}-{suffix}.log")))),
         LogTarget::Nowhere => None,
+        LogTarget::Memory => Some(memory_file(places.memory, id, suffix)),
         LogTarget::File(path) => Some(numbered(path.clone())),
     };
     let pair = [target(&spec.logs.out, "out"), target(&spec.logs.error, "error")];
@@ -85,6 +97,12 @@ fn files_of_pm2(spec: &AppSpec, id: ProcId, stem: &str, logs: &Path, pids: &Path
     let pid_file = spec.pid_file.clone().unwrap_or_else(|| pids.join(format!("{stem}.pid")));
     let shared = pair[0].is_some() && pair[0] == pair[1];
     Files { logs: pair, both, shared, pid_file: Some(with_id(&pid_file, id, "pid")) }
+}
+
+/// What is kept in memory of one stream: a small file where files are memory. So it is moved, read,
+/// followed and found again as every other log.
+fn memory_file(memory: &Path, id: ProcId, suffix: &str) -> PathBuf {
+    memory.join(format!("{id}-{suffix}.log"))
 }
 
 /// `web.log` of process 2 is `web-2.log`, and so is `web-1.log`; what does not end in `extension`
@@ -109,10 +127,11 @@ fn with_id(path: &Path, id: ProcId, extension: &str) -> PathBuf {
 #[must_use]
 pub fn files_of_container(spec: &AppSpec, instance: u32) -> Files {
     let nowhere = Path::new("/");
-    let all = files(spec, instance, ProcId(0), false, nowhere, nowhere);
+    let places = Places { logs: nowhere, pids: nowhere, memory: nowhere };
+    let all = files(spec, instance, ProcId(0), false, places);
     let keep = |path: &Option<PathBuf>, target: &LogTarget| match target {
         LogTarget::File(_) => path.clone(),
-        LogTarget::Default | LogTarget::Nowhere => None,
+        LogTarget::Default | LogTarget::Nowhere | LogTarget::Memory => None,
     };
     let logs = [keep(&all.logs[0], &spec.logs.out), keep(&all.logs[1], &spec.logs.error)];
     let both = match &spec.logs.both {

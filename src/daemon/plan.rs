@@ -9,7 +9,7 @@ use crate::config::settings::Settings;
 use crate::daemon::entries::Entry;
 use crate::daemon::launch::put;
 use crate::logs::{DatePattern, StreamPlan};
-use crate::supervisor::spec::{AppSpec, Environment};
+use crate::supervisor::spec::{AppSpec, Environment, LogTarget};
 use crate::sys::args::{CArgs, NulError};
 use crate::sys::limits::Resource;
 use crate::sys::users::Account;
@@ -189,10 +189,15 @@ pub fn rlimits(spec: &AppSpec, nofile: Option<u64>) -> Vec<(Resource, u64)> {
     .collect()
 }
 
+/// Bytes of a stream that are kept in memory, at least; at most twice as many.
+const IN_MEMORY: u64 = 32 * 1024;
+
 /// What becomes of one stream.
 #[must_use]
 pub fn stream(spec: &AppSpec, entry: &Entry, stream: Stream, settings: &Settings) -> StreamPlan {
     let logs = &spec.logs;
+    let in_memory = logs.out == LogTarget::Memory;
+    let max_size = logs.max_size.unwrap_or(settings.log.max_size);
     StreamPlan {
         app: entry.subject.name.clone(),
         target: entry.files.logs[stream.index()].clone(),
@@ -200,8 +205,8 @@ pub fn stream(spec: &AppSpec, entry: &Entry, stream: Stream, settings: &Settings
         shared: entry.files.shared,
         format: logs.format,
         date: logs.date.as_deref().map(|pattern| DatePattern::compile(pattern).0),
-        max_size: logs.max_size.unwrap_or(settings.log.max_size),
-        keep: logs.keep.unwrap_or(settings.log.keep),
+        max_size: if in_memory { IN_MEMORY } else { max_size },
+        keep: if in_memory { 1 } else { logs.keep.unwrap_or(settings.log.keep) },
         full: logs.full.unwrap_or(settings.log.full),
     }
 }

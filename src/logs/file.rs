@@ -5,9 +5,9 @@
 //! cut (`copytruncate`) goes on at its new end, and one that others removed is made anew. A file
 //! that others renamed is followed until [`LogFile::close`].
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::logs::crash;
 use crate::logs::journal::Target;
 use crate::logs::marks::Marks;
 use crate::logs::vocabulary::StreamId;
-use crate::sys::dir::Dir;
-use crate::sys::{fds, process};
+use crate::sys::fds;
+use crate::sys::route::Route;
 
 /// Mode of a new log file.
 const MODE: u32 = 0o640;
@@ -308,41 +308,14 @@ pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
 
 /// Opens a log file for reading and writing; makes it and its directories where they are missing.
 fn open(path: &Path) -> io::Result<File> {
+    let route = Route::made_to(path)?;
     // Opening some devices does something; they are not even touched.
-    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+    if std::fs::metadata(route.path()).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    match open_existing_directory(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(parent) = path.parent() {
-                DirBuilder::new().recursive(true).mode(0o750).create(parent)?;
-            }
-            open_existing_directory(path)
-        }
-        result => result,
-    }
-}
-
-fn open_existing_directory(path: &Path) -> io::Result<File> {
-    if process::effective_uid() == 0
-        && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
-    {
-        // Root does not follow a link that somebody else may have put there.
-        let directory = Dir::open(parent)?;
-        if directory.check_private().is_err() {
-            let name = name.to_str().ok_or_else(|| {
-                io::Error::new(io::ErrorKind::InvalidInput, "the name is not UTF-8")
-            })?;
-            let file = directory.read_write(name)?;
-            let metadata = file.metadata()?;
-            if metadata.len() == 0 && metadata.mode() & 0o777 == 0o600 {
-                file.set_permissions(Permissions::from_mode(MODE))?;
-            }
-            return Ok(file);
-        }
-    }
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(MODE).open(path)?;
+    options.read(true).write(true).create(true).truncate(false).mode(MODE);
+    let file = route.open(&mut options)?;
     let metadata = file.metadata()?;
     // The daemon's umask took the group's right to read away.
     if metadata.len() == 0 && metadata.mode() & 0o777 == 0o600 {

@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 use crate::logs::crash;
 use crate::logs::file::{LogFile, Old, millis, write_all_at};
 use crate::logs::lines::LINE_CAP;
+use crate::sys::fds::NOFOLLOW;
+use crate::sys::route::Route;
 
 /// After so many missing numbers in a row nobody looks further.
 const MOST_MISSING: usize = 16;
@@ -47,9 +49,11 @@ impl LogFile {
             self.start_over(cut, &tail)?;
             return Ok(true);
         }
-        let aside = aside(self.path());
+        let route = Route::to(self.path())?;
+        let aside = aside(route.path());
         let next = if tail.is_empty() { None } else { Some(write_aside(&aside, &tail)?) };
-        let moved = self.shift().and_then(|()| self.step_aside(cut, next.as_ref(), &aside));
+        let moved = self.shift(route.path());
+        let moved = moved.and_then(|()| self.step_aside(cut, next.as_ref(), route.path()));
         if let Err(error) = moved {
             self.history = None;
             if next.is_some() {
@@ -69,9 +73,10 @@ impl LogFile {
             self.empty()?;
             self.origin += cut;
         } else {
-            let aside = aside(self.path());
+            let route = Route::to(self.path())?;
+            let aside = aside(route.path());
             let next = write_aside(&aside, tail)?;
-            fs::rename(&aside, self.path())?;
+            fs::rename(&aside, route.path())?;
             crash::point();
             self.replaced(cut, Some(next));
         }
@@ -80,14 +85,13 @@ impl LogFile {
     }
 
     /// Makes room for a new `.1`: what is too old goes, the others move up.
-    fn shift(&mut self) -> io::Result<()> {
+    fn shift(&mut self, path: &Path) -> io::Result<()> {
         let keep = usize::try_from(self.keep).unwrap_or(usize::MAX);
         while self.history().len() >= keep {
             self.remove_oldest()?;
         }
-        let path = self.path().clone();
         for number in (1..=self.history().len()).rev() {
-            match fs::rename(numbered(&path, number), numbered(&path, number + 1)) {
+            match fs::rename(numbered(path, number), numbered(path, number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 // Removed by others: the number stays empty.
                 Ok(()) | Err(_) => crash::point(),
@@ -96,9 +100,9 @@ impl LogFile {
         Ok(())
     }
 
-    fn step_aside(&self, cut: u64, next: Option<&File>, aside: &Path) -> io::Result<()> {
-        let first = numbered(self.path(), 1);
-        fs::rename(self.path(), &first)?;
+    fn step_aside(&self, cut: u64, next: Option<&File>, path: &Path) -> io::Result<()> {
+        let (first, aside) = (numbered(path, 1), aside(path));
+        fs::rename(path, &first)?;
         crash::point();
         if next.is_none() {
             return Ok(());
@@ -108,15 +112,15 @@ impl LogFile {
                 handle.set_len(cut)?;
                 crash::point();
             }
-            fs::rename(aside, self.path())
+            fs::rename(&aside, path)
         })();
         crash::point();
         if finished.is_err() {
             // Back under its name, and whole again, so that it can be written on.
-            if let (Some(handle), Ok(tail)) = (self.handle(), fs::read(aside)) {
+            if let (Some(handle), Ok(tail)) = (self.handle(), fs::read(&aside)) {
                 drop(handle.write_all_at(&tail, cut));
             }
-            drop(fs::rename(&first, self.path()));
+            drop(fs::rename(&first, path));
         }
         finished
     }
@@ -127,7 +131,8 @@ impl LogFile {
         let Some(&old) = self.history().last() else {
             return Ok(None);
         };
-        match fs::remove_file(numbered(self.path(), number)) {
+        let route = Route::to(self.path())?;
+        match fs::remove_file(numbered(route.path(), number)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
@@ -151,6 +156,8 @@ impl LogFile {
 }
 
 fn find_history(path: &Path, keep: u32) -> Vec<Old> {
+    let Ok(route) = Route::to(path) else { return Vec::new() };
+    let path = route.path();
     let keep = usize::try_from(keep).unwrap_or(usize::MAX);
     let mut found = Vec::new();
     let mut missing = 0;
@@ -208,6 +215,8 @@ fn write_aside(aside: &Path, tail: &[u8]) -> io::Result<File> {
 ///
 /// A rename failed. The unfinished line then stands in the `.rotating` file.
 pub fn recover(path: &Path) -> io::Result<()> {
+    let Ok(route) = Route::to(path) else { return Ok(()) };
+    let path = route.path();
     let aside = aside(path);
     let Ok(tail) = fs::symlink_metadata(&aside) else {
         return Ok(());
@@ -215,7 +224,9 @@ pub fn recover(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok() {
         return fs::remove_file(&aside);
     }
-    if let Ok(first) = OpenOptions::new().read(true).write(true).open(numbered(path, 1)) {
+    let first = numbered(path, 1);
+    if let Ok(first) = OpenOptions::new().read(true).write(true).custom_flags(NOFOLLOW).open(first)
+    {
         let length = first.metadata()?.size();
         let mut last = [b'\n'];
         if let (Some(cut), Some(at)) = (length.checked_sub(tail.len()), length.checked_sub(1)) {

@@ -10,13 +10,16 @@
 //! all lines of known time in their stream.
 
 use std::fs::{File, Metadata};
+use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use crate::base::WallTime;
 use crate::logs::file::{LogFile, millis};
 use crate::logs::lines::{LINE_CAP, without_return};
 use crate::logs::rotate::numbered;
 use crate::logs::vocabulary::{LogLine, StreamId, TailQuery};
+use crate::sys::route::Route;
 
 /// Bytes searched per stream, at most.
 const SEARCH: u64 = 16 * 1024 * 1024;
@@ -57,6 +60,10 @@ impl Limits {
     }
 }
 
+fn open(path: &Path) -> io::Result<File> {
+    Route::to(path)?.open(File::options().read(true))
+}
+
 /// The last lines of one file and its rotated ones, oldest first.
 pub fn read(id: StreamId, log: &LogFile, limits: Limits) -> Vec<Found> {
     let mut reader =
@@ -66,14 +73,14 @@ pub fn read(id: StreamId, log: &LogFile, limits: Limits) -> Vec<Found> {
         let opened;
         let file = match (number, log.handle()) {
             (0, Some(handle)) => handle,
-            (0, None) => match File::open(log.path()) {
+            (0, None) => match open(log.path()) {
                 Ok(file) => {
                     opened = file;
                     &opened
                 }
                 Err(_) => continue, // rotated a moment ago, or not written yet
             },
-            _ => match File::open(numbered(log.path(), number)) {
+            _ => match open(&numbered(log.path(), number)) {
                 Ok(file) => {
                     opened = file;
                     &opened

@@ -429,9 +429,23 @@ pub struct LogSpec {
     /// Rotated files kept. `None`: the daemon's setting.
     pub keep: Option<u32>,
     pub full: Option<LogFull>,
+    /// Every line goes to the host's journal, too.
+    pub journald: bool,
+    /// Every line goes to the host's syslog, too.
+    pub syslog: bool,
 }
 
-record!(nested LogSpec { out, error, both, format, date, merge, max_size, keep, full });
+impl LogSpec {
+    /// Whether its lines go elsewhere than into files.
+    #[must_use]
+    pub fn wants_lines(&self) -> bool {
+        self.journald || self.syslog
+    }
+}
+
+record!(nested LogSpec {
+    out, error, both, format, date, merge, max_size, keep, full, journald, syslog,
+});
 
 /// Where one stream is written.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -439,8 +453,10 @@ pub enum LogTarget {
     /// `<log dir>/<name>-out.log` or `-error.log`.
     #[default]
     Default,
-    /// Nowhere (`/dev/null`, `none`); subscribers are still fed.
+    /// Nowhere (`/dev/null`); subscribers are still fed.
     Nowhere,
+    /// The last of it is kept in memory.
+    Memory,
     /// Absolute.
     File(PathBuf),
 }
@@ -450,6 +466,7 @@ impl Plain for LogTarget {
         match self {
             Self::Default => Datum::Nothing,
             Self::Nowhere => Datum::Text("nowhere"),
+            Self::Memory => Datum::Text("memory"),
             Self::File(path) => Datum::List(vec![path.show()]),
         }
     }
@@ -457,6 +474,7 @@ impl Plain for LogTarget {
     fn read(value: &Value) -> Option<Self> {
         match value.as_str() {
             Some("nowhere") => Some(Self::Nowhere),
+            Some("memory") => Some(Self::Memory),
             Some(_) => None,
             None => Plain::read(value.get(0)?).map(Self::File),
         }

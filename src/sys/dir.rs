@@ -112,15 +112,6 @@ impl Dir {
         self.open_at(name, libc::O_RDONLY)
     }
 
-    /// Opens a file for reading and writing; makes it, with mode 0600, where there is none.
-    ///
-    /// # Errors
-    ///
-    /// `ELOOP` for a symbolic link; `ENOSPC` and others.
-    pub fn read_write(&self, name: &str) -> io::Result<File> {
-        self.open_at(name, libc::O_RDWR | libc::O_CREAT)
-    }
-
     /// Gives `from` the name `to`, in one step; what had that name is gone.
     ///
     /// # Errors
@@ -219,6 +210,14 @@ impl Space {
     }
 }
 
+/// Whether files in this directory are in memory (`tmpfs`, `ramfs`).
+#[must_use]
+pub fn is_memory(path: &Path) -> bool {
+    const KINDS: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+    let kind = File::open(path).and_then(|dir| fds::file_system(dir.as_fd()));
+    kind.is_ok_and(|kind| KINDS.contains(&kind))
+}
+
 /// The room on the file system that an open file is on.
 ///
 /// # Errors
@@ -305,7 +304,7 @@ mod tests {
         let scratch = Scratch::new();
         let dir = Dir::open(&scratch.0).unwrap();
         symlink("/etc/passwd", scratch.0.join("link")).unwrap();
-        for result in [dir.read("link"), dir.read_write("link"), dir.create_new("link")] {
+        for result in [dir.read("link"), dir.create_new("link")] {
             assert!(result.is_err());
         }
         let _socket = std::os::unix::net::UnixListener::bind(scratch.0.join("socket")).unwrap();
@@ -319,7 +318,7 @@ mod tests {
         let scratch = Scratch::new();
         let dir = Dir::open(&scratch.0).unwrap();
         for name in ["", ".", "..", "../x", "/etc/passwd", "a/b", "nul\0"] {
-            assert_eq!(dir.read_write(name).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            assert_eq!(dir.create_new(name).unwrap_err().kind(), io::ErrorKind::InvalidInput);
             assert!(dir.remove(name).is_err());
             assert!(dir.rename("x", name).is_err());
         }

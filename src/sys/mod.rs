@@ -38,6 +38,8 @@ pub mod pidfd;
 pub mod proc;
 /// This process: its rights, its terminal, its host.
 pub mod process;
+/// Paths given by configuration, and where they lead.
+pub mod route;
 /// Signals as a readable descriptor; dispositions.
 pub mod signals;
 /// Children: clone and exec with a clean slate.

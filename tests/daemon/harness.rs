@@ -310,6 +310,7 @@ impl Drop for Home {
         if let Some(groups) = pmd::sys::cgroup::Cgroups::probe(&format!("pmd-{hash:08x}")) {
             let _ = groups.remove();
         }
+        let _ = fs::remove_dir_all(format!("/dev/shm/pmd-{hash:08x}"));
         // Where a test mounted a file system of its own.
         let _ = Command::new("umount").arg(&self.dir).stderr(Stdio::null()).status();
         let _ = fs::remove_dir_all(&self.dir);

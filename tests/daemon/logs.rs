@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, append, follow, send, until};
+use crate::harness::{Home, append, follow, is_root, send, until};
 
 #[test]
 fn raw_bytes_are_on_disk_as_they_were_written() {
@@ -372,4 +372,77 @@ fn a_grandchild_that_keeps_the_pipe_hides_no_exit() {
     assert_eq!(entry["pid"], Value::Null);
     home.file("late", "");
     home.await_text("logs/app-out.log", "late words\n");
+}
+
+#[test]
+fn root_follows_no_link_of_another_user_to_a_log_or_pid_file() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    fs::set_permissions(&home.dir, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir_all(home.path("theirs")).unwrap();
+    fs::create_dir_all(home.path("precious")).unwrap();
+    std::os::unix::fs::chown(home.path("theirs"), Some(12_345), None).unwrap();
+    std::os::unix::fs::symlink(home.path("precious"), home.path("theirs/logs")).unwrap();
+    // A link of root's own is fine.
+    std::os::unix::fs::symlink(home.path("precious"), home.path("ours")).unwrap();
+    home.script("app.sh", "echo out; echo err >&2; exec sleep 1000");
+    let theirs = home.path("theirs/logs");
+    let words = [
+        "start",
+        "app.sh",
+        "--no-wait",
+        "--log-max-size",
+        "1K",
+        "-o",
+        &format!("{}/app.log", theirs.display()),
+        "-p",
+        &format!("{}/app.pid", theirs.display()),
+        "-e",
+        "ours/err.log",
+    ];
+    home.ok(&words);
+    home.await_text("precious/err.log", "err\n");
+    home.await_text("daemon.err", "cannot write pid file");
+    let log = home.await_text("daemon.err", "cannot write log");
+    assert!(log.contains("a symbolic link on the way that others could have made"), "{log}");
+    home.pmd(&["rotate"]).failed(1, "a symbolic link on the way");
+    home.ok(&["delete", "app", "--purge-logs"]);
+    let left: Vec<_> = fs::read_dir(home.path("precious")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn without_files_the_last_lines_are_in_memory() {
+    let mut home = Home::new();
+    home.script(
+        "app.sh",
+        "i=0; while [ $i -lt 20000 ]; do echo \"line $i\"; i=$((i+1)); done; echo oops >&2; \
+         trap 'exit 3' USR1; touch done; while :; do sleep 0.01; done",
+    );
+    home.ok(&["start", "app.sh", "--log-target", "none", "--no-wait"]);
+    until("it said all", || home.path("done").exists());
+    let last =
+        |home: &Home| home.ok(&["logs", "app", "--nostream", "--raw", "--out", "-n", "5000"]).out;
+    until("the last line is there", || last(&home).ends_with("line 19999\n"));
+    let lines: Vec<_> = last(&home).lines().map(str::to_owned).collect();
+    assert!(lines.len() > 2000, "32 KiB at least: {}", lines.len());
+    assert!(lines.len() < 20_000, "and no more than twice as much: {}", lines.len());
+    let first: usize = lines[0].strip_prefix("line ").unwrap().parse().unwrap();
+    assert!(lines.iter().zip(first..).all(|(line, number)| *line == format!("line {number}")));
+    assert_eq!(fs::read_dir(home.path("logs")).unwrap().count(), 0, "nothing is on disk");
+    let place = home.entry("app")["logs"]["out"].as_str().unwrap().to_owned();
+    assert!(!place.starts_with(home.dir.to_str().unwrap()), "{place}");
+    // They outlive the daemon, and are the last words of a crash.
+    home.murder();
+    home.boot();
+    assert!(last(&home).ends_with("line 19999\n"));
+    send(home.pid("app"), 10);
+    home.await_entry("app", |one| one["restarts"] == 1);
+    let events = home.control().ask("get_events", &json!({}))["data"]["events"].clone();
+    let crash = events.as_array().unwrap().iter().find(|one| one["event"] == "crashed").unwrap();
+    assert_eq!(crash["details"]["last_output"][0], "oops", "{crash}");
+    home.ok(&["delete", "app"]);
+    assert!(!std::path::Path::new(&place).exists());
 }

@@ -12,7 +12,7 @@ use crate::config::json::object;
 use crate::config::{environment, names, units, words};
 
 /// Options whose value is a field of the same name (with `_`), and its form.
-const FIELDS: [&str; 23] = [
+const FIELDS: &[&str] = &[
     "name",
     "namespace",
     "exec-mode",
@@ -130,6 +130,10 @@ pub fn fields(
             return Err(Failure::usage("start: '--once' and '--restart' contradict each other"));
         }
         set("restart", json!("once"));
+    }
+    let targets = parsed.list("log-target");
+    if !targets.is_empty() {
+        set("log_target", json!(targets));
     }
     let codes = parsed.list("stop-exit-codes");
     if !codes.is_empty() {

@@ -97,7 +97,6 @@ const LATER_OPTIONS: &[&str] = &[
     "c",
     "schedule",
     "listen",
-    "log-target",
     "shutdown-with-message",
     "deep-monitoring",
     "trace",

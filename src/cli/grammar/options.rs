@@ -157,6 +157,9 @@ pub const START: &[Opt] = &[
         .aliases(&["log-file"])
         .under(LOGS),
     Opt::flag("merge-logs", "instances share their files").under(LOGS),
+    Opt::value("log-target", Kind::Text, "A,B", "files, memory, none, journald, syslog")
+        .repeats()
+        .under(LOGS),
     Opt::value("log-type", Kind::OneOf(LOG_TYPES), "raw|json|logfmt", "form of the lines")
         .under(LOGS),
     Opt::flag("time", "a time before every line").under(LOGS),

@@ -46,10 +46,14 @@ impl Random {
     }
 
     fn logs(&mut self) -> LogSpec {
+        let in_memory = self.below(4) == 0;
+        let mut target = || if in_memory { LogTarget::Memory } else { self.target() };
+        let (out, error) = (target(), target());
         LogSpec {
-            out: self.target(),
-            error: self.target(),
+            out,
+            error,
             both: match self.below(3) {
+                _ if in_memory => LogBoth::No,
                 0 => LogBoth::No,
                 1 => LogBoth::Default,
                 _ => LogBoth::File(self.path()),
@@ -57,6 +61,8 @@ impl Random {
             format: *self.pick(&[LogFormat::Raw, LogFormat::Json, LogFormat::Logfmt]),
             date: self.maybe(|random| (*random.pick(&["YYYY", "[at] HH:mm"])).to_owned()),
             merge: self.chance(),
+            journald: self.chance(),
+            syslog: self.chance(),
             max_size: self.maybe(|random| random.next() >> 20),
             keep: self.maybe(|random| u32::try_from(random.below(10_000)).unwrap()),
             full: self.maybe(|random| *random.pick(&[LogFull::Drop, LogFull::Block])),

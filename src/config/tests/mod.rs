@@ -63,7 +63,7 @@ fn caller() -> Rc<Environment> {
 const DEFAULTS: Defaults = Defaults {
     cpus: 4,
     log_format: crate::supervisor::spec::LogFormat::Raw,
-    log_place: crate::config::settings::LogPlace::Files,
+    log_targets: crate::config::settings::LogTargets::DEFAULT,
 };
 
 /// Resolves a text as the file `name` in `dir`.

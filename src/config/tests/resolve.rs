@@ -287,10 +287,6 @@ fn what_comes_later_is_not_accepted_in_silence() {
         assert!(problems("pmd.json", &text)[0].ends_with(&expected), "{field}");
         assert!(warnings("ecosystem.json", &text)[0].ends_with(&expected), "{field}");
     }
-    for value in [r#""log_target": "journald""#, r#""log": {"target": ["files", "syslog"]}"#] {
-        let text = format!("{{\"script\": \"a\", {value}}}");
-        assert!(problems("pmd.json", &text)[0].ends_with("is not supported by this version"));
-    }
     let namespaces = r#"{"apps": [], "namespaces": {"a": {"intensity": {}}}}"#;
     assert_eq!(
         problems("pmd.json", namespaces),
@@ -512,4 +508,34 @@ fn lists_end_at_their_limits() {
     };
     assert_eq!(many(256), [""; 0]);
     assert_eq!(many(257), ["'depends_on' has more than 256 entries"]);
+}
+
+#[test]
+fn output_goes_where_it_is_told_to() {
+    let logs = |fields: &str| {
+        let text = format!("{{\"script\": \"a\", {fields}}}");
+        resolve("pmd.json", &text).apps.remove(0).logs.clone()
+    };
+    let memory = logs(r#""log_target": "memory""#);
+    assert_eq!((&memory.out, &memory.error), (&LogTarget::Memory, &LogTarget::Memory));
+    assert_eq!(memory, logs(r#""log_target": "none""#));
+    assert_eq!(memory, logs(r#""disable_logs": true, "log_file": true"#));
+    let both = logs(r#""log": {"target": ["files", "journald"]}"#);
+    assert_eq!((&both.out, both.journald, both.syslog), (&LogTarget::Default, true, false));
+    let syslog = logs(r#""log_target": "syslog""#);
+    assert_eq!((&syslog.out, syslog.journald, syslog.syslog), (&LogTarget::Memory, false, true));
+    let words = "must be \"files\", \"memory\", \"none\", \"journald\" or \"syslog\"";
+    for (target, said) in [
+        (r#""tape""#, words),
+        ("[]", words),
+        ("5", words),
+        (
+            r#"["files", "stdout"]"#,
+            "\"stdout\" in 'log_target': that is what 'pmd run' does by itself",
+        ),
+    ] {
+        let text = format!("{{\"script\": \"a\", \"log_target\": {target}}}");
+        let problem = &problems("pmd.json", &text)[0];
+        assert!(problem.contains(said), "{problem}");
+    }
 }
