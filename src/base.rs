@@ -201,6 +201,8 @@ pub enum ExitStatus {
         /// Whether the kernel wrote a core file.
         core: bool,
     },
+    /// The kernel killed it, because there was no memory left.
+    OutOfMemory,
     /// It ended while no one could be told how.
     Unknown,
 }
@@ -217,7 +219,7 @@ impl ExitStatus {
     pub fn code(self) -> Option<u8> {
         match self {
             Self::Code(code) => Some(code),
-            Self::Signal { .. } | Self::Unknown => None,
+            Self::Signal { .. } | Self::OutOfMemory | Self::Unknown => None,
         }
     }
 
@@ -226,6 +228,7 @@ impl ExitStatus {
     pub fn signal(self) -> Option<Signal> {
         match self {
             Self::Signal { signal, .. } => Some(signal),
+            Self::OutOfMemory => Some(Signal::KILL),
             Self::Code(_) | Self::Unknown => None,
         }
     }
@@ -238,6 +241,9 @@ impl fmt::Display for ExitStatus {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal { signal, core: false } => write!(f, "killed by {signal}"),
             Self::Signal { signal, core: true } => write!(f, "killed by {signal} (core dumped)"),
+            Self::OutOfMemory => {
+                f.write_str("killed by SIGKILL: out of memory (kernel OOM killer)")
+            }
             Self::Unknown => f.write_str("ended, exit status unknown"),
         }
     }

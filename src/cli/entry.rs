@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::base::ExitStatus;
+
 /// A view of one entry of `process_info`.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a>(pub &'a Value);
@@ -147,6 +149,9 @@ impl<'a> Entry<'a> {
 /// `exit 3`, `SIGKILL`: how a child ended, by the two fields that say so everywhere.
 #[must_use]
 pub fn ending(fields: &Value) -> Option<String> {
+    if fields["out_of_memory"] == true {
+        return Some("out of memory".to_owned());
+    }
     if let Some(signal) = fields["signal"].as_str() {
         return Some(signal.to_owned());
     }
@@ -156,6 +161,9 @@ pub fn ending(fields: &Value) -> Option<String> {
 /// `exit code 3`, `killed by SIGKILL`: the same in a sentence.
 #[must_use]
 pub fn ending_sentence(fields: &Value) -> String {
+    if fields["out_of_memory"] == true {
+        return ExitStatus::OutOfMemory.to_string();
+    }
     match (fields["signal"].as_str(), fields["exit_code"].as_i64()) {
         (Some(signal), _) if fields["core_dumped"] == true => {
             format!("killed by {signal} (core dumped)")

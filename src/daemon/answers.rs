@@ -73,7 +73,7 @@ impl Daemon {
                         if until == Until::Healthy {
                             self.explain_unhealthy(&mut results);
                         }
-                        wait_answer(&results, until)
+                        wait_answer(&mut results, until)
                     }
                 };
                 self.reply(client, tag, &answer);
@@ -274,6 +274,7 @@ impl Daemon {
             .filter(|result| result.ok)
             .filter_map(|result| Some(format!("{} {}", result.name, result.unready.as_ref()?)))
             .chain(self.saving.failure.iter().map(|why| format!("cannot save state: {why}")))
+            .chain(self.saving.lost.map(str::to_owned))
             .collect()
     }
 }
@@ -326,7 +327,25 @@ fn all_failed(results: &[ResultEntry]) -> Option<ErrorReply> {
     Some(first.with("results", json!(results)))
 }
 
-fn wait_answer(results: &[ResultEntry], until: Until) -> Answer {
+fn wait_answer(results: &mut [ResultEntry], until: Until) -> Answer {
+    let wanted = match until {
+        Until::Online => "online",
+        Until::Ready => "ready",
+        Until::Healthy => "healthy",
+        Until::Stopped => "stopped",
+        Until::Done => "done",
+    };
+    for result in &mut *results {
+        let after = short(std::time::Duration::from_millis(result.took));
+        if let Some(error) = &mut result.error
+            && error.code == Code::Timeout
+            && error.details.remove("why").is_some()
+        {
+            // Nothing goes on: somebody only looked.
+            error.message =
+                format!("{} is {}, not {wanted}, after {after}", result.name, result.status);
+        }
+    }
     match results.iter().find_map(|result| result.error.clone()) {
         Some(error) => Answer::Error(error.with("results", json!(results))),
         None => {

@@ -12,6 +12,7 @@ use crate::proto::messages::request::Apply;
 use crate::proto::messages::session::Answer;
 use crate::supervisor::spec::AppSpec;
 use crate::supervisor::vocabulary::{Existing, Input, Options, Request, Target};
+use crate::sys::limits;
 
 impl Daemon {
     pub(super) fn apply(&mut self, client: ConnId, tag: u64, apply: Apply) -> Option<Answer> {
@@ -38,7 +39,9 @@ impl Daemon {
         };
         let pending = Pending::Apply { client, tag, steps, prune: plan.prune, results: Vec::new() };
         let from = self.reply_to(pending);
-        let options = Options { wait: apply.wait, parallel: None, timeout: Some(REQUEST_LIMIT) };
+        // A small board is not to be flooded.
+        let parallel = Some(self.settings.parallel.unwrap_or_else(limits::processors));
+        let options = Options { wait: apply.wait, parallel, timeout: Some(REQUEST_LIMIT) };
         self.input(Input::Request { from, request: Request::Create { apps, existing, options } });
         None
     }

@@ -14,7 +14,7 @@ use mio::net::UnixListener;
 use crate::base::Signal;
 use crate::config::paths::Paths;
 use crate::config::resolve::{self, Dialect, Origin};
-use crate::config::settings::{LogLevel, Settings, StateMode};
+use crate::config::settings::{Settings, StateMode};
 use crate::config::web::Overrides;
 use crate::config::{base_environment, strip_shell_noise};
 use crate::daemon::accept::Door;
@@ -47,6 +47,7 @@ use crate::proto::messages::stamp::MessageIds;
 use crate::reactor::{Interest, Reactor, Readiness};
 use crate::supervisor::vocabulary::{Existing, Input, Options, Patience, Request};
 use crate::supervisor::{Adopted, Supervisor};
+use crate::sys::oom::OomKills;
 use crate::sys::signals::{self, Signals};
 use crate::sys::spawn::Spawner;
 use crate::sys::{clock, describe, limits, proc, process};
@@ -89,19 +90,20 @@ pub fn start(mut options: options::Options) -> ExitCode {
 
 /// The lock is held as long as the descriptor lives.
 fn prepare(options: &options::Options) -> Result<(Daemon, OwnedFd), StartError> {
-    let (paths, foreground) = (&options.paths, options.foreground);
+    let (mut paths, foreground) = (options.paths.clone(), options.foreground);
     let host = Host::settle()?;
-    home::make_directories(paths)?;
-    let lock = home::lock(paths)?;
-    let (mut settings, declared) = home::settings(paths)?;
+    let (mut settings, declared) = home::settings(&paths)?;
+    if let Some(directory) = &settings.log.dir {
+        paths.logs.clone_from(directory);
+    }
+    let paths = &paths;
+    let read_only = home::make_directories(paths)?;
+    let lock = home::lock(paths, if read_only.state { &paths.runtime } else { &paths.state })?;
+    settings.log.targets.files &= !read_only.logs;
     settings.pm2.enabled &= options.pm2;
     let web = Web::settle(&settings.web, options.web.clone(), &paths.config)?;
-    let level = match settings.log_level {
-        LogLevel::Error => Level::Error,
-        LogLevel::Warn => Level::Warn,
-        LogLevel::Info | LogLevel::Debug | LogLevel::Trace => Level::Info,
-    };
-    let mut own_log = if foreground {
+    let level = Level::from(settings.log_level);
+    let mut own_log = if foreground || read_only.logs {
         OwnLog::to_stderr(level)
     } else {
         OwnLog::to_file(paths.own_log(), level).map_err(|error| {
@@ -135,11 +137,14 @@ fn prepare(options: &options::Options) -> Result<(Daemon, OwnedFd), StartError> 
     let listener = home::listen(&paths.socket, home::connecting_group(paths))
         .map_err(fatal(&format!("cannot listen on {}", paths.socket.display())))?;
     // The runtime directory lasts as long as the boot: long enough for another daemon.
-    let state = match settings.state_mode {
-        StateMode::File => paths.state.clone(),
-        StateMode::Volatile => paths.runtime.clone(),
+    let mut saving = match settings.state_mode {
+        StateMode::File if !read_only.state => Saving::new(settings.save, paths.state.clone()),
+        StateMode::File | StateMode::Volatile => Saving::new(settings.save, paths.runtime.clone()),
     };
-    let saving = Saving::new(settings.save, state);
+    if read_only.state && settings.state_mode == StateMode::File {
+        saving.lost = Some("state cannot be saved (read-only file system): running from memory");
+        saving.begin_with = Some(paths.state.clone());
+    }
     let parts = Parts {
         group: home::connecting_group(paths).is_some(),
         paths: paths.clone(),
@@ -317,6 +322,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
             .map_err(fatal("cannot open the null device"))?,
         spawner: Spawner::new().map_err(fatal("cannot prepare spawning"))?,
         groups: parts.groups,
+        oom_kills: OomKills::listen(),
         sinks: Sinks::default(),
         memory: None,
         logs: Logs::new(log_settings),
@@ -358,7 +364,13 @@ fn fatal(what: &str) -> impl FnOnce(io::Error) -> StartError + use<> {
 impl Daemon {
     /// Loads the saved state, takes over what still runs, starts what should.
     fn restore(&mut self) {
-        let loaded = state::load(self.saving.directory());
+        let mut loaded = state::load(self.saving.directory());
+        if let (None, Some(before)) = (&loaded.snapshot, &self.saving.begin_with) {
+            loaded = state::load(before);
+        }
+        if let Some(text) = self.saving.lost {
+            self.own_log.warn(text);
+        }
         for warning in &loaded.warnings {
             self.own_log.warn(warning);
         }

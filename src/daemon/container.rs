@@ -329,12 +329,11 @@ impl Daemon {
 
 /// What a shell would say: the code, or 128 and the signal.
 fn code_of(status: Option<ExitStatus>) -> u8 {
-    match status {
-        Some(ExitStatus::Code(code)) => code,
-        Some(ExitStatus::Signal { signal, .. }) => {
-            u8::try_from(128 + signal.raw()).unwrap_or(u8::MAX)
-        }
-        Some(ExitStatus::Unknown) | None => 1,
+    let signal = status.and_then(ExitStatus::signal);
+    match (status.and_then(ExitStatus::code), signal) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => u8::try_from(128 + signal.raw()).unwrap_or(u8::MAX),
+        (None, None) => 1,
     }
 }
 

@@ -95,8 +95,8 @@ pub struct Declared {
 }
 
 /// One daemon per state directory: the lock is held for life and never inherited.
-pub fn lock(paths: &Paths) -> Result<OwnedFd, StartError> {
-    let path = paths.state.join("pmd.lock");
+pub fn lock(paths: &Paths, directory: &Path) -> Result<OwnedFd, StartError> {
+    let path = directory.join("pmd.lock");
     match fds::try_lock(&path) {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => {
@@ -114,7 +114,18 @@ pub fn lock(paths: &Paths) -> Result<OwnedFd, StartError> {
     }
 }
 
-pub fn make_directories(paths: &Paths) -> Result<(), StartError> {
+/// Directories that are on file systems which take no changes.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadOnly {
+    pub state: bool,
+    pub logs: bool,
+}
+
+/// Makes what is missing. Without a place for state or logs there can be a daemon; without one for
+/// its socket there is none.
+pub fn make_directories(paths: &Paths) -> Result<ReadOnly, StartError> {
+    let read_only =
+        ReadOnly { state: dir::is_read_only(&paths.state), logs: dir::is_read_only(&paths.logs) };
     let socket_dir = paths.socket.parent().unwrap_or_else(|| Path::new("/"));
     let stage = paths.runtime.join("stage");
     for directory in [&paths.state, &paths.runtime, &stage, &paths.logs, &paths.pids, &paths.config]
@@ -130,11 +141,13 @@ pub fn make_directories(paths: &Paths) -> Result<(), StartError> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             // A read-only configuration directory is no reason to stay down.
             Err(_) if directory == paths.config.as_path() => continue,
+            Err(_) if directory == paths.state.as_path() && read_only.state => continue,
+            Err(_) if directory == paths.logs.as_path() && read_only.logs => continue,
             other => other.map_err(failed)?,
         }
         check_owner(directory)?;
     }
-    Ok(())
+    Ok(read_only)
 }
 
 /// A directory of ours where files are memory; where there is none, one that lasts as long as the

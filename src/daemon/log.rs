@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 use crate::base::WallTime;
+use crate::config::settings::LogLevel;
 use crate::proto::messages::stamp::timestamp;
 use crate::sys::clock;
 
@@ -22,6 +23,16 @@ pub enum Level {
     Error,
     Warn,
     Info,
+}
+
+impl From<LogLevel> for Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::Error,
+            LogLevel::Warn => Self::Warn,
+            LogLevel::Info | LogLevel::Debug | LogLevel::Trace => Self::Info,
+        }
+    }
 }
 
 impl Level {

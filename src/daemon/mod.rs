@@ -65,6 +65,7 @@ use crate::supervisor::Supervisor;
 use crate::supervisor::spec::Environment;
 use crate::supervisor::vocabulary::{Effect, Input, ReplyTo, Request};
 use crate::sys::clock;
+use crate::sys::oom::OomKills;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::sys::wait::Reaped;
@@ -128,6 +129,7 @@ pub struct Daemon {
     launcher: Launcher,
     spawner: Spawner,
     groups: Groups,
+    oom_kills: OomKills,
     sinks: Sinks,
     /// Where logs lie that are kept in memory; made when there is one.
     memory: Option<PathBuf>,
@@ -362,8 +364,12 @@ impl Daemon {
     }
 
     fn on_exit(&mut self, child: ChildId, status: crate::base::ExitStatus) {
+        let mut status = status;
         if let Some(found) = self.children.get(child) {
             self.live.gone(found.slot);
+            if status.signal() == Some(Signal::KILL) && self.oom_kills.has(found.pid) {
+                status = crate::base::ExitStatus::OutOfMemory;
+            }
         }
         self.input(Input::Exited { child, status });
     }

@@ -30,9 +30,19 @@ const KEPT_LINE: usize = 200;
 #[derive(Debug)]
 pub struct Kept {
     pub at: WallTime,
-    pub notice: Notice,
-    /// The last line of stderr, where it crashed.
-    pub last_line: Option<Box<str>>,
+    pub what: What,
+}
+
+/// What it was.
+#[derive(Debug)]
+pub enum What {
+    Notice {
+        notice: Notice,
+        /// The last line of stderr, where it crashed.
+        last_line: Option<Box<str>>,
+    },
+    /// Something about a log; `text`: as it was told.
+    Log { subject: Subject, text: Box<str> },
 }
 
 /// The last events, and whether anyone listens.
@@ -69,12 +79,7 @@ impl Daemon {
         if self.container.is_some() {
             self.container_notice(&notice);
         }
-        let subject = Subject {
-            id: notice.process,
-            name: notice.name.clone(),
-            namespace: notice.namespace.clone(),
-            instance: notice.instance,
-        };
+        let subject = subject_of_notice(&notice);
         match &notice.kind {
             NoticeKind::Status { from, to } => {
                 if self.connections.wants("process_status") {
@@ -135,12 +140,16 @@ impl Daemon {
                 }
                 self.tell_notice(&notice, &last_output);
                 let last_line = last_output.last().map(|line| cut(line).into());
-                if self.news.kept.len() == KEPT {
-                    self.news.kept.pop_front();
-                }
-                self.news.kept.push_back(Kept { at: self.now.wall, notice, last_line });
+                self.keep(What::Notice { notice, last_line });
             }
         }
+    }
+
+    fn keep(&mut self, what: What) {
+        if self.news.kept.len() == KEPT {
+            self.news.kept.pop_front();
+        }
+        self.news.kept.push_back(Kept { at: self.now.wall, what });
     }
 
     /// Status and counters as a later daemon should show them.
@@ -280,14 +289,27 @@ impl Daemon {
                     "cannot write log: {reason} path={} log_full={policy}",
                     path.display()
                 ));
-                (*id, "log_full", json!({"policy": policy, "path": path, "error": reason}))
+                (
+                    Some(id.process),
+                    "log_full",
+                    json!({"policy": policy, "path": path, "error": reason}),
+                )
             }
             LogEvent::Resumed { id, path, dropped } => {
                 self.own_log.info(format_args!(
                     "log is written again path={} dropped_bytes={dropped}",
                     path.display()
                 ));
-                (*id, "log_resumed", json!({"path": path, "dropped_bytes": dropped}))
+                (Some(id.process), "log_resumed", json!({"path": path, "dropped_bytes": dropped}))
+            }
+            LogEvent::SpaceLow { path, percent_free, removed } => {
+                self.own_log.warn(format_args!(
+                    "log space low ({percent_free}% free): {removed} old logs removed path={}",
+                    path.display()
+                ));
+                let writer = self.entries.iter().find(|(_, entry)| entry.files.has(path));
+                let details = json!({"percent_free": percent_free, "removed": removed});
+                (writer.map(|(&id, _)| id), "log_space_low", details)
             }
             LogEvent::RotateFailed { path, reason } => {
                 let place = path.display();
@@ -296,20 +318,17 @@ impl Daemon {
             // The reader was told by `lagged`, or is gone.
             LogEvent::Unseen { .. } => return,
         };
-        let Some(entry) = self.entries.get(&id.process) else { return };
+        let Some(entry) = id.and_then(|id| self.entries.get(&id)) else { return };
+        let subject = entry.subject.clone();
+        let text = json!({
+            "event": word, "process": &*subject.name, "id": subject.id,
+            "namespace": &*subject.namespace, "instance": subject.instance,
+            "details": details,
+        })
+        .to_string();
+        self.keep(What::Log { subject: subject.clone(), text: text.as_str().into() });
         if self.connections.wants("process_event") {
-            let subject = entry.subject.clone();
-            let data = json!({
-                "event": word, "process": &*subject.name, "id": subject.id,
-                "namespace": &*subject.namespace, "instance": subject.instance,
-                "details": details,
-            });
-            self.broadcast(Publication::new(
-                "process_event",
-                subject,
-                self.now.wall,
-                data.to_string(),
-            ));
+            self.broadcast(Publication::new("process_event", subject, self.now.wall, text));
         }
     }
 
@@ -345,6 +364,16 @@ fn health_snapshot(subject: &Subject, process: &crate::supervisor::Process) -> O
         snapshot: true,
     };
     health_update(subject, process, &update)
+}
+
+/// Whom a notice is about.
+pub fn subject_of_notice(notice: &Notice) -> Subject {
+    Subject {
+        id: notice.process,
+        name: notice.name.clone(),
+        namespace: notice.namespace.clone(),
+        instance: notice.instance,
+    }
 }
 
 /// A process as events name it.

@@ -20,6 +20,14 @@ pub struct Files {
     pub pid_file: Option<PathBuf>,
 }
 
+impl Files {
+    /// Whether a log is one of these.
+    #[must_use]
+    pub fn has(&self, path: &Path) -> bool {
+        self.logs.iter().flatten().chain(&self.both).any(|log| log == path)
+    }
+}
+
 /// Directories in which files are made that nobody named.
 #[derive(Clone, Copy, Debug)]
 pub struct Places<'a> {

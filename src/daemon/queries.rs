@@ -6,13 +6,16 @@ use crate::base::{ProcId, Stream, WallTime};
 use crate::config::definition::{definition, effective};
 use crate::config::secrets;
 use crate::daemon::key::ConnId;
+use crate::daemon::news::{What, subject_of_notice};
 use crate::daemon::requests::{data, owner_only};
 use crate::daemon::{Daemon, answers};
 use crate::logs::StreamId;
 use crate::proto::messages::entry::{Entry, Facts, LogPaths};
-use crate::proto::messages::event::{Subject, millis, process_event};
+use crate::proto::messages::event::{millis, process_event};
 use crate::proto::messages::session::Answer;
 use crate::proto::messages::stamp::timestamp;
+use crate::supervisor::Process;
+use crate::supervisor::spec::LogFull;
 use crate::supervisor::vocabulary::Target;
 use crate::sys::{fds, limits, process};
 
@@ -35,13 +38,14 @@ impl Daemon {
             let last_words = if brief { self.words_of_failed(id) } else { None };
             let Some(process) = self.supervisor.process(id) else { continue };
             let usage = self.usage(process);
-            let entry = match facts {
+            let mut entry = match facts {
                 Some(facts) => Entry::full(process, self.now, usage, facts),
                 None => {
                     let error = answers::errored_text(process);
                     Entry::brief(process, self.now, usage, error, last_words)
                 }
             };
+            entry.note = self.log_note(process);
             if at > 0 {
                 text.push(',');
             }
@@ -58,6 +62,19 @@ impl Daemon {
             None => text.push('}'),
         }
         Answer::Data("process_info", text)
+    }
+
+    /// That the log of a process cannot be written.
+    fn log_note(&self, process: &Process) -> Option<String> {
+        let id = process.id();
+        let streams = Stream::BOTH.iter().map(|&stream| StreamId { process: id, stream });
+        let (reason, no_space) = streams.into_iter().find_map(|id| self.logs.trouble(id))?;
+        let full = process.spec().logs.full.unwrap_or(self.settings.log.full);
+        Some(match full {
+            _ if !no_space => format!("cannot write its log: {reason}"),
+            LogFull::Drop => "dropping log bytes (log_full=drop)".to_owned(),
+            LogFull::Block => "waits for log space (log_full=block)".to_owned(),
+        })
     }
 
     /// What a process that gave up wrote last.
@@ -104,6 +121,16 @@ impl Daemon {
             resources,
             config: effective(spec),
             last_output,
+            last_lines: self
+                .news
+                .kept()
+                .filter_map(|kept| match &kept.what {
+                    What::Notice { notice, last_line } if notice.process == id => {
+                        Some((kept.at, last_line.as_deref()?.to_owned()))
+                    }
+                    What::Notice { .. } | What::Log { .. } => None,
+                })
+                .collect(),
         }
     }
 
@@ -113,19 +140,19 @@ impl Daemon {
             .kept()
             .filter(|kept| since.is_none_or(|since| kept.at >= since))
             .filter_map(|kept| {
-                let notice = &kept.notice;
-                let subject = Subject {
-                    id: notice.process,
-                    name: notice.name.clone(),
-                    namespace: notice.namespace.clone(),
-                    instance: notice.instance,
+                let (subject, text) = match &kept.what {
+                    What::Notice { notice, last_line } => {
+                        let subject = subject_of_notice(notice);
+                        let last: Vec<String> =
+                            last_line.iter().map(|line| line.to_string()).collect();
+                        let text = process_event(&subject, &notice.kind, &last)?;
+                        (subject, text)
+                    }
+                    What::Log { subject, text } => (subject.clone(), text.to_string()),
                 };
                 if !subject.is_wanted(targets) {
                     return None;
                 }
-                let last: Vec<String> =
-                    kept.last_line.iter().map(|line| line.to_string()).collect();
-                let text = process_event(&subject, &notice.kind, &last)?;
                 let mut event: Value = serde_json::from_str(&text).ok()?;
                 event["timestamp"] = timestamp(kept.at).into();
                 Some(event)
@@ -158,6 +185,9 @@ impl Daemon {
 
     pub(super) fn about(&self) -> Answer {
         let mut problems = Vec::new();
+        if let Some(text) = self.saving.lost {
+            problems.push(json!({"code": "state", "message": text}));
+        }
         if let Some(why) = &self.saving.failure {
             problems.push(json!({"code": "state", "message": format!("cannot save state: {why}")}));
         }

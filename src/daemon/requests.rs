@@ -238,6 +238,7 @@ impl Daemon {
         warnings: &mut Vec<String>,
     ) -> Result<(String, Request), ErrorReply> {
         let Command { action, verb, targets, .. } = command;
+        warnings.extend(targets.iter().filter_map(|target| self.ambiguous(target)));
         let acting = match verb {
             Verb::Create { configs, environment, replace, force, source } => {
                 let inherited = self.shared_environment(environment)?;
@@ -293,6 +294,15 @@ impl Daemon {
                 Err(error.with("process", &*app.name))
             }
         }
+    }
+
+    /// A word that is both a name and a namespace means the name; said where somebody is left out.
+    fn ambiguous(&self, target: &Target) -> Option<String> {
+        let Target::Name(word) = target else { return None };
+        let is_named = self.supervisor.processes().any(|one| **one.name() == **word);
+        let left_out = |one: &Process| **one.namespace() == **word && **one.name() != **word;
+        (is_named && self.supervisor.processes().any(left_out))
+            .then(|| format!("'{word}' is a name and a namespace: the name is meant"))
     }
 
     fn change(&mut self, wish: Change) -> Result<Option<Redefinition>, ErrorReply> {
@@ -409,6 +419,9 @@ impl Daemon {
     }
 
     fn save_now(&mut self, client: ConnId, tag: u64) -> Option<Answer> {
+        if let Some(text) = self.saving.lost {
+            return Some(Answer::Error(ErrorReply::new(Code::OperationFailed, text)));
+        }
         if !self.saving.enabled {
             let text = "this daemon keeps its state in memory only";
             return Some(Answer::Error(ErrorReply::new(Code::OperationFailed, text)));

@@ -24,6 +24,10 @@ pub struct Saving {
     pub enabled: bool,
     /// Where the state is.
     directory: PathBuf,
+    /// Where the state is read as long as there is none in `directory`.
+    pub begin_with: Option<PathBuf>,
+    /// Why nothing that is saved outlives the boot, where it should.
+    pub lost: Option<&'static str>,
     worker: Option<Worker>,
     dirty_since: Option<Time>,
     /// The save that will hold the latest change.

@@ -9,16 +9,19 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::base::{ProcId, Stream};
 use crate::config::settings::{self, Settings};
 use crate::config::{edit, web};
+use crate::daemon::entries::Entry;
 use crate::daemon::home::{self, StartError};
 use crate::daemon::key::ConnId;
 use crate::daemon::requests::{data, owner_only};
 use crate::daemon::web::Web;
-use crate::daemon::{Daemon, answers};
+use crate::daemon::{Daemon, answers, plan};
+use crate::logs::StreamId;
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::session::Answer;
-use crate::sys::{describe, process};
+use crate::sys::{describe, dir, process};
 
 /// The file of a token that pmd made, in the configuration directory.
 const TOKEN_FILE: &str = "web.token";
@@ -140,6 +143,7 @@ impl Daemon {
 
     fn take_settings(&mut self, new: Settings, web: web::WebSettings) {
         let old = &self.settings;
+        let new_logs = new.log != old.log;
         self.settings = Settings {
             log_level: old.log_level,
             save: old.save,
@@ -152,7 +156,31 @@ impl Daemon {
         };
         self.connections.set_limit(self.settings.max_connections);
         self.logs.set_total(self.settings.log.total);
+        // Without a place for files everything is kept in memory.
+        self.settings.log.targets.files &= !dir::is_read_only(&self.paths.logs);
+        if new_logs {
+            self.plan_logs_again();
+        }
         self.change_web(web);
+        self.own_log.info("settings are as they are said to be now");
+    }
+
+    /// Sizes and policies of logs that are open are those of the settings as they are now.
+    fn plan_logs_again(&mut self) {
+        let is_logged = |process: ProcId, entry: &Entry| {
+            let logged = |stream| entry.pipe(stream).is_some_and(|pipe| pipe.logged);
+            Stream::BOTH.map(|stream| logged(stream).then_some(StreamId { process, stream }))
+        };
+        let all = self.entries.iter();
+        let open: Vec<StreamId> =
+            all.flat_map(|(&id, entry)| is_logged(id, entry)).flatten().collect();
+        for id in open {
+            self.drain(id.process, id.stream);
+            let Some(entry) = self.entries.get(&id.process) else { continue };
+            let journal = self.live.journal(entry.slot, id.stream);
+            let plan = plan::stream(&entry.spec, entry, id.stream, &self.settings);
+            self.logs.open(id, plan, journal);
+        }
     }
 }
 

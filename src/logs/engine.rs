@@ -8,9 +8,11 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
-use crate::base::Now;
+use crate::base::{Now, Time};
 use crate::logs::file::LogFile;
 use crate::logs::format::{Frame, Style};
 use crate::logs::journal::Journal;
@@ -32,6 +34,9 @@ const LINE_COST: usize = 64;
 
 /// A file that could not be rotated is let grow by this much before the next try, in bytes.
 const GROWTH: u64 = 1024 * 1024;
+
+/// That old logs went is told no more often than this.
+const SPACE_PACE: Duration = Duration::from_secs(60);
 
 /// A file that is not in the table, which cannot be, is tried again after this long.
 const UNKNOWN: Duration = Duration::from_secs(5);
@@ -68,6 +73,9 @@ pub struct Engine {
     pub files: Files,
     space: Space,
     uncounted: u64,
+    /// Rotated files that went for want of space, and nobody was told yet.
+    removed: u32,
+    told_of_space: Option<Time>,
     /// Bytes on their way, at most one line and one byte more.
     pub input: Vec<u8>,
     /// Formatted lines.
@@ -96,6 +104,8 @@ impl Engine {
             files: Files::default(),
             space: Space::new(total),
             uncounted: 0,
+            removed: 0,
+            told_of_space: None,
             input: Vec::new(),
             output: Vec::new(),
             frame: Frame::default(),
@@ -193,11 +203,13 @@ impl Engine {
             };
             let result = log.rotate();
             let device = log.seen().map(|seen| seen.device);
+            let path = log.path().clone();
             match result {
                 Err(error) if is_full(&error) => {
                     if remove_oldest(&mut self.files, device).is_none() {
                         return Err(error);
                     }
+                    self.made_room(path, 0, 1);
                 }
                 result => return result,
             }
@@ -222,8 +234,20 @@ impl Engine {
     pub fn settle(&mut self, file: FileId) {
         if self.space.grew(std::mem::take(&mut self.uncounted))
             && let Some(path) = self.files.get(file).map(|log| log.path().clone())
+            && let Some((percent_free, removed)) = self.space.count(&mut self.files, &path)
         {
-            self.space.count(&mut self.files, &path);
+            self.made_room(path, percent_free, removed);
+        }
+    }
+
+    /// Rotated files went, because the disk is filling up or full. Told once a minute.
+    fn made_room(&mut self, path: Rc<Path>, percent_free: u8, removed: u32) {
+        self.removed += removed;
+        let now = sys::clock::now().mono;
+        if self.told_of_space.is_none_or(|at| now.since(at) >= SPACE_PACE) {
+            self.told_of_space = Some(now);
+            let removed = std::mem::take(&mut self.removed);
+            self.events.push(LogEvent::SpaceLow { path, percent_free, removed });
         }
     }
 
@@ -243,6 +267,9 @@ impl Engine {
         let no_space = is_full(error);
         let device = self.files.get(file).and_then(LogFile::seen).map(|seen| seen.device);
         if no_space && remove_oldest(&mut self.files, device).is_some() {
+            if let Some(path) = self.files.get(file).map(|log| log.path().clone()) {
+                self.made_room(path, 0, 1);
+            }
             return;
         }
         if error.raw_os_error() == Some(TOO_MANY_OPEN) && self.files.close_others(file) {

@@ -295,12 +295,12 @@ impl Logs {
         self.streams.get(&id).map_or(0, |stream| stream.head.dropped)
     }
 
-    /// Why the stream's file cannot be written at present.
+    /// Why the stream's file cannot be written at present, and whether that is for want of space.
     #[must_use]
-    pub fn trouble(&self, id: StreamId) -> Option<&str> {
+    pub fn trouble(&self, id: StreamId) -> Option<(&str, bool)> {
         let targets = self.streams.get(&id)?.way.targets();
         let mut files = targets.into_iter().flatten().filter_map(|id| self.engine.files.get(id));
-        files.find_map(|log| log.trouble().map(|trouble| &*trouble.reason))
+        files.find_map(|log| log.trouble().map(|trouble| (&*trouble.reason, trouble.no_space)))
     }
 
     /// The stream's files, without the rotated ones.

@@ -50,8 +50,9 @@ impl Space {
     }
 
     /// Counts, and removes what is too much: rotated files, the oldest first. `near`: a file on the
-    /// disk that is filling up.
-    pub fn count(&mut self, files: &mut Files, near: &Path) {
+    /// disk that is filling up; if files were removed for that: how much of it is free, in percent,
+    /// and how many they were.
+    pub fn count(&mut self, files: &mut Files, near: &Path) -> Option<(u8, u32)> {
         let disk = room_near(near);
         let cap = self.total.unwrap_or_else(|| {
             disk.map_or(DEFAULT_TOTAL, |disk| DEFAULT_TOTAL.min(disk.total / 10))
@@ -66,6 +67,7 @@ impl Space {
             }
         }
         let mut spare = u64::MAX;
+        let mut removed = 0;
         if let Some(disk) = disk {
             let device = device_of(near);
             let least = disk.total / 100 * LEAST_FREE;
@@ -74,11 +76,13 @@ impl Space {
                 && let Some(freed) = remove_oldest(files, device)
             {
                 free = free.saturating_add(freed);
+                removed += 1;
             }
             spare = free.saturating_sub(least);
         }
         let least = STEP_MIN.min(cap.div_ceil(SLACK)).min(disk.map_or(u64::MAX, |d| d.total / 64));
         self.left = cap.saturating_sub(used).min(spare).min(STEP).max(least);
+        disk.filter(|_| removed > 0).map(|disk| (disk.percent_free(), removed))
     }
 }
 

@@ -92,6 +92,8 @@ pub enum LogEvent {
     Full { id: StreamId, path: Rc<Path>, policy: LogFull, reason: Box<str> },
     /// It can be written again. `dropped`: bytes that are in no file.
     Resumed { id: StreamId, path: Rc<Path>, dropped: u64 },
+    /// The disk was filling up: rotated files went.
+    SpaceLow { path: Rc<Path>, percent_free: u8, removed: u32 },
     /// A file could not be rotated and grows on; tried again later.
     RotateFailed { path: Rc<Path>, reason: Box<str> },
     /// Watchers were not shown these lines: nobody took them in time. The files have them.

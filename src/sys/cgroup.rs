@@ -216,14 +216,6 @@ impl Cgroup {
         Ok(())
     }
 
-    /// How many of its processes the kernel has killed for want of memory; `None` where nobody
-    /// counts.
-    #[must_use]
-    pub fn oom_kills(&self) -> Option<u64> {
-        let text = fs::read_to_string(self.dir.join("memory.events")).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
-    }
-
     /// Ends every process in it and below it, at once (Linux 5.14); on older kernels one by one
     /// while the group is frozen. Nobody can be born in it any more: it is to be removed.
     ///
@@ -457,9 +449,6 @@ mod tests {
         assert_eq!(read("cpu.max"), "50000 100000");
         let with_pids = GroupLimits { pids: Some(7), ..limits };
         assert!(is(&group.set_limits(with_pids).unwrap_err(), libc::ENOENT));
-        assert_eq!(group.oom_kills(), None);
-        fs::write(dir.join("memory.events"), "oom 1\noom_kill 2\n").unwrap();
-        assert_eq!(group.oom_kills(), Some(2));
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -237,12 +237,24 @@ pub fn space(fd: &impl AsFd) -> io::Result<Space> {
 ///
 /// Those of looking it up.
 pub fn space_at(path: &Path) -> io::Result<Space> {
+    look_at(path).map(|about| space_of(&about))
+}
+
+/// Whether the file system that `path` is on, or would be made on, takes no changes.
+#[must_use]
+pub fn is_read_only(path: &Path) -> bool {
+    let existing = path.ancestors().find(|place| place.exists());
+    let about = existing.and_then(|place| look_at(place).ok());
+    about.is_some_and(|about| about.f_flag & libc::ST_RDONLY != 0)
+}
+
+fn look_at(path: &Path) -> io::Result<libc::statvfs> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: `statvfs` is plain numbers, for which all zeroes is a value.
     let mut about: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: the path is a C string that lives for the whole call, `about` is valid for writes.
     cvt(unsafe { libc::statvfs(path.as_ptr(), &raw mut about) })?;
-    Ok(space_of(&about))
+    Ok(about)
 }
 
 /// The numbers have 32 bits on some hosts, 64 on others.

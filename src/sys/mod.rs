@@ -28,6 +28,8 @@ pub mod limits;
 pub mod map;
 /// Who listens on a port.
 pub mod net;
+/// Whom the kernel killed for want of memory.
+pub mod oom;
 /// Whose the other end of a TCP connection is.
 pub mod owner;
 /// Who is at the other end of a Unix socket.

@@ -1,5 +1,6 @@
 //! Rows of the error catalogue that need a real daemon: text, stream and exit code.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
@@ -241,6 +242,85 @@ fn descriptors_that_run_out_are_told_once_and_harm_nobody_else() {
     }
     home.ok(&["restart", "first", "--no-wait"]);
     assert!(home.is_daemon_up());
+}
+
+#[test]
+fn a_full_disk_takes_old_logs_first_and_is_told_wherever_one_looks() {
+    let Some(mut home) = small_home("size=16m,mode=755") else { return };
+    home.boot();
+    home.script(
+        "app.sh",
+        "while :; do while [ -e hold ]; do sleep 0.01; done; head -c 20000 /dev/zero | tr '\\0' x; \
+         echo; sleep 0.005; done",
+    );
+    home.file("hold", "");
+    for (name, full) in [("dropper", "drop"), ("waiter", "block")] {
+        let config = json!({"name": name, "script": "./app.sh", "log_full": full,
+            "log_max_size": "100K", "log_keep": 3});
+        home.file(&format!("{name}.json"), config.to_string());
+        home.ok(&["start", &format!("{name}.json"), "--no-wait"]);
+    }
+    std::fs::remove_file(home.path("hold")).unwrap();
+    crate::harness::until("logs were rotated", || home.path("logs/dropper-out.log.2").exists());
+    let fill = || {
+        let mut file = std::fs::File::options().append(true).create(true).open(home.path("fill"));
+        while file.as_mut().unwrap().write_all(&[0; 4096]).is_ok() {}
+    };
+    let note = |name: &str, text: &str| {
+        home.await_entry(name, |one| {
+            fill();
+            one["note"] == text
+        });
+        let list = home.ok(&["ls", "--wide"]).out;
+        assert!(list.contains(text), "{list}");
+    };
+    note("dropper", "dropping log bytes (log_full=drop)");
+    note("waiter", "waits for log space (log_full=block)");
+    let events = home.ok(&["events"]).out;
+    for text in
+        ["log space low (0% free): ", "old logs removed", "dropping log bytes", "waits for log"]
+    {
+        assert!(events.contains(text), "{text}: {events}");
+    }
+    assert!(!home.path("logs/dropper-out.log.1").exists());
+    std::fs::remove_file(home.path("fill")).unwrap();
+    for name in ["dropper", "waiter"] {
+        home.await_entry(name, |one| one["note"].is_null());
+    }
+    home.await_text("logs/dropper-out.log", "bytes dropped");
+    assert!(home.ok(&["events", "dropper"]).out.contains("logs go on, "));
+}
+
+#[test]
+fn a_read_only_state_directory_is_no_reason_to_stay_down() {
+    let home = Home::without_daemon();
+    let fixed = home.path("fixed");
+    std::fs::create_dir(&fixed).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "ro", "pmd-test"])
+        .arg(&fixed)
+        .stderr(std::process::Stdio::null())
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        return;
+    }
+    home.script("app.sh", "echo hello; exec sleep 1000");
+    let pmd = |words: &[&str]| {
+        let mut command = home.command(words);
+        command.env_remove("PMD_HOME").env("HOME", &home.dir).env("XDG_STATE_HOME", &fixed);
+        command.arg("--user").env("XDG_RUNTIME_DIR", home.path("run")).env("PMD_WEB", "off");
+        finish(command.env("PM2_HOME", home.path("pm2")).spawn().unwrap())
+    };
+    let text = "state cannot be saved (read-only file system): running from memory";
+    let ran = pmd(&["start", "app.sh"]);
+    assert_eq!((ran.code, ran.err), (0, format!("pmd: warning: {text}\n")));
+    pmd(&["save"]).told(1, &[&format!("pmd: error: {text}")]);
+    assert_eq!(pmd(&["logs", "--nostream", "--raw"]).out, "hello\n");
+    assert_eq!(pmd(&["kill", "--leave-running"]).code, 0);
+    // As long as the host is up it is known what ran.
+    assert_eq!(pmd(&["start", "app.sh"]).out, "app already online\n");
+    assert_eq!(pmd(&["kill"]).code, 0);
+    let _ = std::process::Command::new("umount").arg(&fixed).status();
 }
 
 /// A home on a file system of its own, where mounting is permitted.

@@ -182,6 +182,18 @@ fn a_namespace_addresses_its_members() {
 }
 
 #[test]
+fn a_word_that_is_a_name_and_a_namespace_means_the_name() {
+    let home = Home::new();
+    home.script("app.sh", "exec sleep 1000");
+    home.ok(&["start", "app.sh", "-n", "web", "--no-wait"]);
+    home.ok(&["start", "app.sh", "-n", "other", "--namespace", "web", "--no-wait"]);
+    let ran = home.ok(&["stop", "web"]);
+    assert_eq!(ran.err, "pmd: warning: 'web' is a name and a namespace: the name is meant\n");
+    assert!(ran.out.starts_with("web  stopped") && ran.out.lines().count() == 1, "{ran:?}");
+    assert_eq!(home.ok(&["stop", "other"]).err, "");
+}
+
+#[test]
 fn readiness_comes_by_notification_fd() {
     let home = Home::new();
     home.script("app.sh", "while [ ! -e go ]; do sleep 0.01; done; echo >&5; exec sleep 1000");
@@ -321,4 +333,38 @@ fn a_replaced_definition_is_taken_over() {
     home.await_text("logs/app-out.log", "args two\n");
     home.ok(&["start", "app.sh", "--no-wait", "-f", "--", "three"]);
     assert_eq!(home.ok(&["id", "all"]).out, "0\n1\n");
+}
+
+#[test]
+fn who_was_killed_for_want_of_memory_is_said_to_be() {
+    let home = Home::new();
+    // A group of version 1 with little memory: the kernel kills in it as it does on a full host.
+    let group =
+        std::path::PathBuf::from(format!("/sys/fs/cgroup/memory/pmd-test-{}", std::process::id()));
+    if std::fs::create_dir(&group).is_err() || std::fs::File::open("/dev/kmsg").is_err() {
+        println!("skipped: no memory group of version 1, or the kernel's log cannot be read");
+        return;
+    }
+    let limited = std::fs::write(group.join("memory.limit_in_bytes"), "16M").is_ok();
+    home.script(
+        "app.sh",
+        &format!(
+            "echo $$ > {0}/cgroup.procs; echo start; exec python3 -c 'x = b\"x\" * (1 << 28)'",
+            group.display()
+        ),
+    );
+    let ran = home.pmd(&["start", "app.sh", "--no-autorestart"]);
+    let _ = home.pmd(&["stop", "app"]);
+    until("the group is empty", || std::fs::remove_dir(&group).is_ok());
+    if !limited || !ran.err.contains("SIGKILL") {
+        println!("skipped: the kernel kills nobody here: {ran:?}");
+        return;
+    }
+    assert_eq!(ran.code, 8, "{ran:?}");
+    assert!(ran.err.contains("killed by SIGKILL: out of memory (kernel OOM killer)"), "{ran:?}");
+    let list = home.ok(&["ls"]).out;
+    assert!(list.contains("out of memory"), "{list}");
+    let events = home.ok(&["events"]).out;
+    assert!(events.contains("out of memory"), "{events}");
+    assert_eq!(home.entry("app")["last_exits"][0]["out_of_memory"], true);
 }

@@ -446,3 +446,32 @@ fn without_files_the_last_lines_are_in_memory() {
     home.ok(&["delete", "app"]);
     assert!(!std::path::Path::new(&place).exists());
 }
+
+#[test]
+fn settings_are_read_again_when_the_daemon_is_told_to() {
+    let mut home = Home::without_daemon();
+    let elsewhere = home.path("elsewhere");
+    home.file("pmd.json", json!({"log": {"dir": elsewhere}}).to_string());
+    home.boot();
+    home.script(
+        "app.sh",
+        "trap 'head -c 3000 /dev/zero | tr \"\\0\" x; echo' USR1; echo up; \
+        while :; do sleep 0.01; done",
+    );
+    home.ok(&["start", "app.sh", "--no-wait"]);
+    home.await_text("elsewhere/app-out.log", "up\n");
+    home.file("pmd.json", r#"{"log": {"max_size": "1K", "nonsense": 1}}"#);
+    send(home.daemon_pid(), 1);
+    home.await_text("daemon.err", "settings stay as they were: ");
+    home.file("pmd.json", r#"{"log": {"max_size": "1K"}, "log_level": "info"}"#);
+    send(home.daemon_pid(), 1);
+    home.await_text("daemon.err", "settings are as they are said to be now");
+    for _ in 0..2 {
+        send(home.pid("app"), 10);
+    }
+    until("it was rotated", || {
+        send(home.pid("app"), 10);
+        home.path("elsewhere/app-out.log.1").exists()
+    });
+    assert!(home.is_daemon_up());
+}

@@ -68,7 +68,7 @@ fn load(parsed: &Parsed, caller: &Caller) -> Result<Loaded, Failure> {
         Some(word) => word.clone(),
         None => match std::env::var(VARIABLE) {
             Ok(text) if !text.is_empty() => return from_variable(&text, caller),
-            Ok(_) | Err(_) => start::default_file(caller)?,
+            Ok(_) | Err(_) => start::default_file(parsed, caller)?,
         },
     };
     let is_file = word == "-" || Format::of(Path::new(&word)).is_some();

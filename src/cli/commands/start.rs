@@ -33,7 +33,7 @@ enum What {
 pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
     let caller = Caller::here()?;
     let words = if parsed.operands.is_empty() {
-        vec![default_file(&caller)?]
+        vec![default_file(parsed, &caller)?]
     } else {
         parsed.operands.clone()
     };
@@ -133,11 +133,12 @@ fn elsewhere(session: &Session, word: &str, failure: Failure) -> Failure {
 }
 
 /// The file that is meant when none is named.
-pub fn default_file(caller: &Caller) -> Result<String, Failure> {
+pub fn default_file(parsed: &Parsed, caller: &Caller) -> Result<String, Failure> {
     let found = files::DEFAULT_FILES.iter().find(|name| caller.dir.join(name).is_file());
     found.map(|name| (*name).to_owned()).ok_or_else(|| {
-        Failure::usage("start: what? There is no configuration file in this directory")
-            .hint("pmd start app.js, or: pmd init")
+        let command = parsed.command.name;
+        Failure::usage(format!("{command}: what? There is no configuration file in this directory"))
+            .hint(format!("pmd {command} app.js, or: pmd init"))
     })
 }
 

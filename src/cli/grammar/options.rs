@@ -156,6 +156,11 @@ pub const START: &[Opt] = &[
         .short('l')
         .aliases(&["log-file"])
         .under(LOGS),
+    Opt::value("pid", Kind::Text, "FILE", "pid file; with digits: --port")
+        .short('p')
+        .aliases(&["pid-file"])
+        .repeats()
+        .under(LOGS),
     Opt::flag("merge-logs", "instances share their files").under(LOGS),
     Opt::value("log-target", Kind::Text, "A,B", "files, memory, none, journald, syslog")
         .repeats()
@@ -167,11 +172,6 @@ pub const START: &[Opt] = &[
     Opt::flag("disable-logs", "no files").under(LOGS),
     Opt::value("log-max-size", Kind::Size, "SIZE", "rotate before a file is larger").under(LOGS),
     Opt::value("log-keep", Kind::Number, "N", "rotated files kept").under(LOGS),
-    Opt::value("pid", Kind::Text, "FILE", "pid file; with digits: --port")
-        .short('p')
-        .aliases(&["pid-file"])
-        .repeats()
-        .under(LOGS),
 ];
 
 pub const STOP: &[Opt] = &[KILL_TIMEOUT, PARALLEL, NO_WAIT, ONLY, LIST];

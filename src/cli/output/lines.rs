@@ -177,7 +177,17 @@ pub fn happening(data: &Value) -> String {
         }
         "config_changed" => format!("definition changed: {}", words("fields")),
         "deleted" => "deleted".to_owned(),
-        "log_full" => "no space for logs".to_owned(),
+        "log_full" => match (details["error"].as_str(), details["policy"].as_str()) {
+            (Some(error), _) if !error.contains("space") && !error.contains("quota") => {
+                format!("cannot write log: {}", text::one_line(error))
+            }
+            (_, Some("block")) => "waits for log space (log_full=block)".to_owned(),
+            _ => "dropping log bytes (log_full=drop)".to_owned(),
+        },
+        "log_space_low" => {
+            let (free, removed) = (&details["percent_free"], &details["removed"]);
+            format!("log space low ({free}% free): {removed} old logs removed")
+        }
         "log_resumed" => {
             let dropped = details["dropped_bytes"].as_u64().unwrap_or(0);
             format!("logs go on, {} were dropped", units::memory(dropped))

@@ -58,6 +58,7 @@ pub fn line(action: &str, result: &Value, labels: &Labels, alone: bool) -> Strin
             }
             line
         }
+        "scale" if status == "stopped" => format!("{label}  deleted"),
         "reset" => format!("{label}  reset"),
         "signal" => format!("{label}  signalled{pid}"),
         _ => {
@@ -159,6 +160,8 @@ mod tests {
             said("stop", &killed),
             "web  stopped  killed after 1.6 s: did not react to SIGINT"
         );
+        let fewer = json!({"name": "web", "status": "stopped", "id": 3, "changed": true});
+        assert_eq!(said("scale", &fewer), "web  deleted");
         let same = json!({"name": "web", "status": "online", "changed": false});
         assert_eq!(said("start", &same), "web already online");
     }

@@ -64,7 +64,7 @@ fn what_is_no_file_is_refused_with_a_reason() {
     world.pump(id(0));
     assert!(matches!(&world.events()[..], [LogEvent::Full { reason, .. }]
         if &**reason == "not a regular file"));
-    assert_eq!(world.logs.trouble(id(0)), Some("not a regular file"));
+    assert_eq!(world.logs.trouble(id(0)), Some(("not a regular file", false)));
 }
 
 #[test]

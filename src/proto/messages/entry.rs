@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::base::{Now, Pid, ProcId, Signal, WallTime};
+use crate::base::{ExitStatus, Now, Pid, ProcId, Signal, WallTime};
 use crate::proto::messages::error::ErrorReply;
 use crate::proto::messages::event::millis;
 use crate::proto::messages::health::health_check;
@@ -30,6 +30,8 @@ pub struct Facts {
     pub config: Map<String, Value>,
     /// Last lines of stderr, newest last.
     pub last_output: Vec<String>,
+    /// Last lines of stderr of earlier ends, by their moment.
+    pub last_lines: Vec<(WallTime, String)>,
 }
 
 /// Files of a process's output.
@@ -61,6 +63,9 @@ pub struct Entry<'a> {
     ready: bool,
     exit_code: Option<u8>,
     signal: Option<Signal>,
+    /// The last child was killed by the kernel for want of memory.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    out_of_memory: bool,
     retry_at: Option<String>,
     retry_in: Option<u64>,
     created_at: String,
@@ -70,6 +75,9 @@ pub struct Entry<'a> {
     user: Option<&'a str>,
     health: Option<&'static str>,
     error: Option<String>,
+    /// What the daemon wants said: its log cannot be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// How the last child ended, where there is none now.
     last_exit: Option<LastExit>,
     /// Last lines of stderr, newest last; in a brief entry only of what gave up.
@@ -100,6 +108,11 @@ struct LastExit {
     signal: Option<Signal>,
     uptime: u64,
     reason: &'static str,
+    /// The kernel killed it for want of memory.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    out_of_memory: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_line: Option<String>,
 }
 
 impl LastExit {
@@ -116,6 +129,8 @@ impl LastExit {
                 ExitReason::Memory => "memory",
                 ExitReason::Reload => "reload",
             },
+            out_of_memory: exit.status == ExitStatus::OutOfMemory,
+            last_line: None,
         }
     }
 }
@@ -154,6 +169,7 @@ impl<'a> Entry<'a> {
             ready: process.is_ready(),
             exit_code: last.and_then(|exit| exit.status.code()),
             signal: last.and_then(|exit| exit.status.signal()),
+            out_of_memory: last.is_some_and(|exit| exit.status == ExitStatus::OutOfMemory),
             retry_at: retry_in.map(|pause| timestamp(later(now.wall, pause))),
             retry_in: retry_in.map(millis),
             created_at: timestamp(process.created_at()),
@@ -162,6 +178,7 @@ impl<'a> Entry<'a> {
             user: spec.user.as_deref(),
             health: process.health_status().map(HealthStatus::name),
             error,
+            note: None,
             last_exit: last.filter(|_| process.is_at_rest()).map(LastExit::new),
             last_output,
             details: None,
@@ -171,7 +188,14 @@ impl<'a> Entry<'a> {
     /// Everything.
     #[must_use]
     pub fn full(process: &'a Process, now: Now, usage: Usage, facts: Facts) -> Self {
-        let last_exits = process.exits().iter().map(LastExit::new).collect();
+        let last_exits = process
+            .exits()
+            .iter()
+            .map(|exit| {
+                let line = facts.last_lines.iter().find(|(at, _)| *at == exit.at);
+                LastExit { last_line: line.map(|(_, line)| line.clone()), ..LastExit::new(exit) }
+            })
+            .collect();
         let details = Details {
             resources: facts.resources,
             last_exits,

@@ -230,7 +230,8 @@ fn event_details(kind: &NoticeKind) -> Option<(&'static str, Map<String, Value>)
             json!({"pid": pid, "exit_code": status.code(), "signal": status.signal(),
                    "uptime": millis(*uptime), "will_restart": restart_in.is_some(),
                    "restart_in": restart_in.map(millis),
-                   "core_dumped": matches!(status, ExitStatus::Signal { core: true, .. })}),
+                   "core_dumped": matches!(status, ExitStatus::Signal { core: true, .. }),
+                   "out_of_memory": *status == ExitStatus::OutOfMemory}),
         ),
         NoticeKind::Errored { reason, unstable } => {
             ("errored", errored_details(*reason, *unstable))
