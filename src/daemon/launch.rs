@@ -240,7 +240,7 @@ impl Daemon {
             entry.child = Some(child);
         }
         if let Some(shown) = entry.pm2.as_mut() {
-            shown.known.renew();
+            shown.known_mut().renew();
         }
         let stdin = stdin.map(|(_, write)| {
             let _ = fds::set_nonblocking(&write, true);

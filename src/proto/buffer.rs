@@ -170,6 +170,22 @@ impl Outbox {
         }
     }
 
+    /// Queues one message that is in several frames, whole or not at all; see [`Self::push`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::push`], for all of them together.
+    pub fn push_all(&mut self, frames: Vec<Frame>, class: Class) -> Result<(), Overflow> {
+        let length: usize = frames.iter().map(|frame| frame.len()).sum();
+        let queued = &mut self.queued[class.index()];
+        if *queued > 0 && *queued + length > self.limits[class.index()] {
+            return Err(Overflow);
+        }
+        *queued += length;
+        self.frames.extend(frames.into_iter().map(|frame| (frame, class)));
+        Ok(())
+    }
+
     /// Bytes of events that wait.
     #[must_use]
     pub fn queued_events(&self) -> usize {

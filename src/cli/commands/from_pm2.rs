@@ -100,7 +100,7 @@ fn living(session: &mut Session, paths: &Pm2Paths) -> Result<Option<Daemon>, End
 fn list(stream: &mut UnixStream) -> std::io::Result<Vec<Value>> {
     let mut call = Pair::reply();
     call.json().extend_from_slice(br#"{"type":"call","method":"getMonitorData","args":[{}]}"#);
-    stream.write_all(&call.close_reply(b"s:pmd:0"))?;
+    stream.write_all(&call.close_reply(b"s:pmd:0").concat())?;
     let nonsense = || std::io::Error::from(std::io::ErrorKind::InvalidData);
     let mut bytes = Vec::new();
     let mut more = [0; 16 * 1024];

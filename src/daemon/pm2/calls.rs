@@ -275,7 +275,7 @@ impl Daemon {
     }
 
     fn is_watched(&self, id: ProcId) -> bool {
-        let known = self.entries.get(&id).and_then(|entry| entry.pm2.as_ref()?.known.watch);
+        let known = self.entries.get(&id).and_then(|entry| entry.pm2.as_ref()?.known().watch);
         known.unwrap_or_else(|| {
             let Some(process) = self.supervisor.process(id) else { return false };
             let declared = pm2::declared(process.spec());

@@ -90,7 +90,7 @@ impl Daemon {
     fn has_action(&self, id: ProcId, action: &Value) -> bool {
         let shown = self.entries.get(&id).and_then(|entry| entry.pm2.as_ref());
         shown.is_some_and(|shown| {
-            let mut actions = shown.known.actions.iter();
+            let mut actions = shown.known().actions.iter();
             actions.any(|known| known.get("action_name") == Some(action))
         })
     }

@@ -8,26 +8,40 @@ use crate::base::ProcId;
 use crate::config::{definition, pm2};
 use crate::daemon::Daemon;
 use crate::daemon::answers::whole_environment;
+use crate::proto::buffer::Frame;
 use crate::proto::messages::metrics::Usage;
 use crate::proto::pm2::amp::Pair;
 use crate::proto::pm2::bus;
 use crate::proto::pm2::rpc;
-use crate::proto::pm2::view::{self, Fixed, Known};
+use crate::proto::pm2::view::{self, Fixed, Known, Moment};
 use crate::supervisor::Process;
 use crate::supervisor::spec::AppSpec;
 
 /// What is kept of a process for PM2's clients.
 #[derive(Debug, Default)]
 pub struct Shown {
-    pub known: Known,
+    known: Known,
     /// Rendered from this definition; given back when no client has asked for a while.
     fixed: Option<(Rc<AppSpec>, Fixed)>,
+    /// The begin of its record, as it was then.
+    row: Option<(Moment, Frame)>,
 }
 
 impl Shown {
     /// Frees what can be made again.
     pub fn trim(&mut self) {
         self.fixed = None;
+        self.row = None;
+    }
+
+    #[must_use]
+    pub fn known(&self) -> &Known {
+        &self.known
+    }
+
+    pub fn known_mut(&mut self) -> &mut Known {
+        self.row = None;
+        &mut self.known
     }
 }
 
@@ -39,11 +53,14 @@ impl Daemon {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
         let spec = process.spec();
         let cookie = entry.cookie;
-        let files = entry.pm2_files();
-        let shown = entry.pm2.get_or_insert_default();
-        if shown.fixed.as_ref().is_some_and(|(made_for, _)| Rc::ptr_eq(made_for, spec)) {
+        let is_prepared = |shown: &Shown| {
+            shown.fixed.as_ref().is_some_and(|(made_for, _)| Rc::ptr_eq(made_for, spec))
+        };
+        if entry.pm2.as_deref().is_some_and(is_prepared) {
             return true;
         }
+        let files = entry.pm2_files();
+        let shown = entry.pm2.get_or_insert_default();
         let declared = pm2::declared(spec);
         let unique_id = match declared.as_ref().and_then(|it| it.get("unique_id")?.as_str()) {
             Some(id) => id.to_owned(),
@@ -52,6 +69,7 @@ impl Daemon {
         let env = whole_environment(spec);
         let fixed = Fixed::new(process, declared.as_ref(), &env, &files, &unique_id);
         shown.fixed = Some((spec.clone(), fixed));
+        shown.row = None;
         if shown.known.version.is_none() {
             shown.known.version = pm2::package_version(&spec.script).map(Into::into);
         }
@@ -69,7 +87,7 @@ impl Daemon {
     /// What is known of a process besides its definition.
     pub(super) fn known_mut(&mut self, id: ProcId) -> Option<&mut Known> {
         self.prepare_log_names(id);
-        Some(&mut self.entries.get_mut(&id)?.pm2.get_or_insert_default().known)
+        Some(self.entries.get_mut(&id)?.pm2.get_or_insert_default().known_mut())
     }
 
     /// A process as replies have it.
@@ -88,11 +106,39 @@ impl Daemon {
 
     /// All processes, with what they use.
     pub(super) fn monitor_data(&mut self) -> Pair {
-        let ids = self.all_ids();
-        self.list(&ids, |daemon, out, shown| {
-            let usage = daemon.pm2_usage(shown.process);
-            view::record(out, shown.process, shown.fixed, shown.known, usage);
-        })
+        let mut reply = Pair::reply();
+        reply.json().extend_from_slice(br#"{"args":[["#);
+        let mut is_first = true;
+        for id in self.all_ids() {
+            if !self.prepare_shown(id) {
+                continue;
+            }
+            let Some(process) = self.supervisor.process(id) else { continue };
+            let usage = self.pm2_usage(process);
+            let Some(shown) = self.entries.get_mut(&id).and_then(|it| it.pm2.as_mut()) else {
+                continue;
+            };
+            let Some((_, fixed)) = &shown.fixed else { continue };
+            let moment = Moment::of(process, &shown.known, usage);
+            let row = match &shown.row {
+                Some((at, row)) if *at == moment => row.clone(),
+                Some(_) | None => {
+                    let row = view::row(process, fixed, &shown.known, &moment);
+                    shown.row = Some((moment, row.clone()));
+                    row
+                }
+            };
+            if std::mem::replace(&mut is_first, false) {
+                // The comma stands between two.
+                reply.json().extend_from_slice(row.get(1..).unwrap_or_default());
+            } else {
+                reply.share(&row);
+            }
+            reply.share(&fixed.plain);
+            reply.share(&fixed.env);
+        }
+        reply.json().extend_from_slice(b"]]}");
+        reply
     }
 
     /// The `pm2_env` of processes.

@@ -69,18 +69,26 @@ pub fn json(argument: &[u8]) -> Option<&[u8]> {
     argument.strip_prefix(b"j:")
 }
 
-/// A message of two arguments that is being written: the second is appended in place.
+/// A message of two arguments that is being written, the JSON text of one of them in place.
+///
+/// Text that lies ready can be shared instead of copied ([`Self::share`]): then the message is in
+/// several pieces.
 #[derive(Debug)]
 pub struct Pair {
+    /// What is written, but for `bytes`, in order. The first piece is nobody else's.
+    pieces: Vec<Frame>,
     bytes: Vec<u8>,
-    second: usize,
+    /// Where the length of the JSON argument stands in the first piece.
+    place: usize,
+    /// Bytes of all pieces.
+    before: usize,
 }
 
 impl Pair {
     /// Begins a bus message: the event's name, then JSON.
     #[must_use]
     pub fn event(name: &str) -> Self {
-        let mut pair = Self { bytes: vec![HEAD], second: 0 };
+        let mut pair = Self::begin();
         pair.argument(&[b"s:", name.as_bytes()]);
         pair.open();
         pair
@@ -89,9 +97,13 @@ impl Pair {
     /// Begins a reply: JSON, then the id of the request, which [`Self::close_reply`] adds.
     #[must_use]
     pub fn reply() -> Self {
-        let mut pair = Self { bytes: vec![HEAD], second: 0 };
+        let mut pair = Self::begin();
         pair.open();
         pair
+    }
+
+    fn begin() -> Self {
+        Self { pieces: Vec::new(), bytes: vec![HEAD], place: 0, before: 0 }
     }
 
     /// Where the JSON text goes.
@@ -99,19 +111,39 @@ impl Pair {
         &mut self.bytes
     }
 
+    /// Goes on with JSON text that lies ready.
+    pub fn share(&mut self, text: &Frame) {
+        self.cut();
+        self.before += text.len();
+        self.pieces.push(text.clone());
+    }
+
     /// Ends the JSON of an event.
     #[must_use]
     pub fn close(mut self) -> Frame {
         self.settle();
-        Frame::from(self.bytes)
+        match self.pieces.as_slice() {
+            [] => Frame::from(self.bytes),
+            pieces => Frame::from([&pieces.concat(), self.bytes.as_slice()].concat()),
+        }
     }
 
-    /// Ends the JSON of a reply; `id`: the last argument of the request, as it came.
+    /// Ends the JSON of a reply; `id`: the last argument of the request, as it came. The pieces of
+    /// the message.
     #[must_use]
-    pub fn close_reply(mut self, id: &[u8]) -> Frame {
+    pub fn close_reply(mut self, id: &[u8]) -> Vec<Frame> {
         self.settle();
         self.argument(&[id]);
-        Frame::from(self.bytes)
+        self.cut();
+        self.pieces
+    }
+
+    /// What is in `bytes` becomes a piece.
+    fn cut(&mut self) {
+        if !self.bytes.is_empty() {
+            self.before += self.bytes.len();
+            self.pieces.push(Frame::from(std::mem::take(&mut self.bytes)));
+        }
     }
 
     fn argument(&mut self, parts: &[&[u8]]) {
@@ -123,14 +155,18 @@ impl Pair {
     }
 
     fn open(&mut self) {
-        self.second = self.bytes.len();
+        self.place = self.bytes.len();
         self.bytes.extend_from_slice(&[0; LENGTH]);
         self.bytes.extend_from_slice(b"j:");
     }
 
     fn settle(&mut self) {
-        let length = length_field(self.bytes.len() - self.second - LENGTH);
-        if let Some(field) = self.bytes.get_mut(self.second..self.second + LENGTH) {
+        let length = length_field(self.before + self.bytes.len() - self.place - LENGTH);
+        let first = match self.pieces.first_mut() {
+            Some(first) => Frame::get_mut(first),
+            None => Some(self.bytes.as_mut_slice()),
+        };
+        if let Some(field) = first.and_then(|it| it.get_mut(self.place..self.place + LENGTH)) {
             field.copy_from_slice(&length);
         }
     }
@@ -169,7 +205,14 @@ mod tests {
     fn what_is_sent_is_what_pm2_sends() {
         let mut reply = Pair::reply();
         reply.json().extend_from_slice(br#"{"args":[{"msg":"pong"}]}"#);
-        assert_eq!(*reply.close_reply(b"s:4711:0"), *PONG);
+        assert_eq!(reply.close_reply(b"s:4711:0").concat(), PONG);
+        let mut reply = Pair::reply();
+        reply.json().extend_from_slice(br#"{"args":["#);
+        reply.share(&Frame::from(&br#"{"msg":"#[..]));
+        reply.share(&Frame::from(&br#""pong"}"#[..]));
+        reply.json().extend_from_slice(b"]}");
+        let pieces = reply.close_reply(b"s:4711:0");
+        assert_eq!((pieces.len(), pieces.concat().as_slice()), (4, PONG));
         let mut event = Pair::event("log:out");
         let (_, text) = EVENT.split_at(20);
         event.json().extend_from_slice(text);

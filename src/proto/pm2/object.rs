@@ -57,17 +57,6 @@ impl<'a> Object<'a> {
     pub fn raw(&mut self, key: &str, json: &[u8]) {
         self.key(key).extend_from_slice(json);
     }
-
-    /// Members as JSON text, with commas between them.
-    pub fn members(&mut self, json: &[u8]) {
-        if json.is_empty() {
-            return;
-        }
-        if !std::mem::replace(&mut self.first, false) {
-            self.out.push(b',');
-        }
-        self.out.extend_from_slice(json);
-    }
 }
 
 /// Appends a string in quotes.
@@ -115,15 +104,14 @@ mod tests {
         let mut out = Vec::new();
         let mut object = Object::begin(&mut out);
         object.text("a\"", "\u{1b}\n");
-        object.members(br#""b":1,"c":2"#);
-        object.members(b"");
+        object.raw("b", b"1");
         let mut inner = Object::begin(object.key("d"));
         inner.flag("e", true);
         inner.end();
         object.number("f", -3);
         object.end();
         let value: Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(value, json!({"a\"": "\u{1b}\n", "b": 1, "c": 2, "d": {"e": true}, "f": -3}));
+        assert_eq!(value, json!({"a\"": "\u{1b}\n", "b": 1, "d": {"e": true}, "f": -3}));
         let mut out = b"{\"a\":1".to_vec();
         Object::resume(&mut out).number("b", 2);
         assert_eq!(out, b"{\"a\":1,\"b\":2");

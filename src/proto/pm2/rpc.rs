@@ -119,8 +119,8 @@ impl Conversation for Rpc {
     }
 }
 
-fn send(frame: Frame, out: &mut Outbox) -> Result<(), Hangup> {
-    out.push(frame, Class::Reply).map_err(|_| Hangup::TooSlow)
+fn send(frames: Vec<Frame>, out: &mut Outbox) -> Result<(), Hangup> {
+    out.push_all(frames, Class::Reply).map_err(|_| Hangup::TooSlow)
 }
 
 /// The body and the id of a request.

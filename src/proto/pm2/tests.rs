@@ -23,7 +23,7 @@ use crate::supervisor::vocabulary::{Existing, Input, Options, ReplyTo, Request};
 fn request(body: &Value, id: &str) -> Vec<u8> {
     let mut pair = Pair::reply();
     pair.json().extend_from_slice(body.to_string().as_bytes());
-    pair.close_reply(format!("s:{id}").as_bytes()).to_vec()
+    pair.close_reply(format!("s:{id}").as_bytes()).concat()
 }
 
 fn call(method: &str, args: Value) -> Value {
@@ -168,7 +168,7 @@ fn what_breaks_the_framing_ends_the_connection() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let mut pair = Pair::reply();
     pair.json().extend_from_slice(deep.as_bytes());
-    let end = Client::new().receive(&pair.close_reply(b"s:1"), &mut Vec::new());
+    let end = Client::new().receive(&pair.close_reply(b"s:1").concat(), &mut Vec::new());
     assert!(matches!(end, Err(Hangup::Malformed(_))));
 }
 

@@ -12,10 +12,12 @@ use serde_json::{Map, Value};
 
 use crate::base::{ExitStatus, Pid, WallTime};
 use crate::config::pm2;
+use crate::proto::buffer::Frame;
 use crate::proto::messages::metrics::Usage;
 use crate::proto::pm2::object::{Object, write};
 use crate::supervisor::Process;
 use crate::supervisor::spec::{AppSpec, Environment, Restart};
+use crate::supervisor::vocabulary::Status;
 
 /// Members that this file writes besides those that are the daemon's alone.
 const RENDERED: [&str; 8] = [
@@ -74,10 +76,10 @@ impl Known {
 /// The part of a record that changes only with the definition: members of `pm2_env` as JSON text.
 #[derive(Clone, Debug)]
 pub struct Fixed {
-    /// All but `env`, the environment flattened among them.
-    plain: Box<[u8]>,
-    /// `"env":{...}`.
-    env: Box<[u8]>,
+    /// All but `env`, the environment flattened among them: `,"a":1,"b":2`.
+    pub plain: Frame,
+    /// The member `env`, and the ends of `pm2_env` and of the record: `,"env":{...}}}`.
+    pub env: Frame,
     /// The value of `watch`.
     watch: Box<[u8]>,
 }
@@ -104,7 +106,7 @@ impl Fixed {
         };
         let watch = fields.remove("watch").unwrap_or(Value::Bool(false));
         fields.retain(|key, _| !is_own(key) && *key != spec.instance_var);
-        let mut text = vec![b'{'];
+        let mut text = b"{0".to_vec();
         let mut plain = Object::resume(&mut text);
         for (key, value) in &fields {
             plain.value(key, value);
@@ -128,23 +130,17 @@ impl Fixed {
             }
         }
         Self {
-            plain: Box::from(text.get(1..).unwrap_or_default()),
+            plain: Frame::from(text.get(2..).unwrap_or_default()),
             env: environment(env, &odd, unique_id),
             watch: watch.to_string().into_bytes().into(),
         }
     }
-
-    /// Bytes it takes.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.plain.len() + self.env.len()
-    }
 }
 
-/// The members `env` of a record: what the children are given, with the values that are no strings
+/// The member `env` of a record: what the children are given, with the values that are no strings
 /// as the client gave them.
-fn environment(env: &Environment, odd: &Map<String, Value>, unique_id: &str) -> Box<[u8]> {
-    let mut out = b"\"env\":".to_vec();
+fn environment(env: &Environment, odd: &Map<String, Value>, unique_id: &str) -> Frame {
+    let mut out = b",\"env\":".to_vec();
     let mut object = Object::begin(&mut out);
     for (key, value) in env.iter().filter(|(key, _)| *key != "unique_id") {
         match odd.get(key) {
@@ -159,6 +155,7 @@ fn environment(env: &Environment, odd: &Map<String, Value>, unique_id: &str) -> 
     }
     object.text("unique_id", unique_id);
     object.end();
+    out.extend_from_slice(b"}}");
     out.into()
 }
 
@@ -198,16 +195,60 @@ fn from_definition(spec: &AppSpec) -> Map<String, Value> {
     fields
 }
 
-/// Appends one record as `getMonitorData` has it.
-pub fn record(out: &mut Vec<u8>, process: &Process, fixed: &Fixed, known: &Known, usage: Usage) {
-    let mut object = Object::begin(out);
-    object.number("pid", pid(process).into());
+/// What a row was rendered from, besides [`Fixed`] and [`Known`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moment {
+    pid: Option<Pid>,
+    status: Status,
+    started: WallTime,
+    created: WallTime,
+    restarts: u32,
+    unstable: u32,
+    exit: Option<ExitStatus>,
+    usage: Usage,
+}
+
+impl Moment {
+    #[must_use]
+    pub fn of(process: &Process, known: &Known, usage: Usage) -> Self {
+        let created = known.created_at.unwrap_or_default().max(process.created_at());
+        Self {
+            pid: process.pid(),
+            status: process.status(),
+            started: process.started().map_or(created, |at| at.wall),
+            created,
+            restarts: process.restarts(),
+            unstable: process.unstable_restarts(),
+            exit: process.last_exit().map(|exit| exit.status),
+            usage,
+        }
+    }
+}
+
+/// The begin of one record as `getMonitorData` has it, after a comma: all that changes by itself.
+/// [`Fixed::plain`] and [`Fixed::env`] complete it.
+#[must_use]
+pub fn row(process: &Process, fixed: &Fixed, known: &Known, moment: &Moment) -> Frame {
+    let mut out = Vec::with_capacity(1024);
+    out.push(b',');
+    let mut object = Object::begin(&mut out);
+    object.number("pid", moment.pid.map_or(0, Pid::raw).into());
     object.text("name", &process.spec().name);
-    pm2_env(object.key("pm2_env"), process, fixed, known, true);
     object.number("pm_id", process.id().0.into());
+    let usage = moment.usage;
     let monit = format!("{{\"memory\":{},\"cpu\":{}}}", usage.memory, usage.cpu);
     object.raw("monit", monit.as_bytes());
-    object.end();
+    let mut env = Object::begin(object.key("pm2_env"));
+    live(&mut env, process, fixed, known, moment);
+    Frame::from(out)
+}
+
+/// Appends one whole record as `getMonitorData` has it.
+pub fn record(out: &mut Vec<u8>, process: &Process, fixed: &Fixed, known: &Known, usage: Usage) {
+    let row = row(process, fixed, known, &Moment::of(process, known, usage));
+    out.extend_from_slice(row.get(1..).unwrap_or_default());
+    out.extend_from_slice(&fixed.plain);
+    out.extend_from_slice(&fixed.env);
 }
 
 /// Appends one record as other replies have it: without `monit`, but with what remains of PM2's
@@ -224,18 +265,27 @@ pub fn reply(out: &mut Vec<u8>, process: &Process, fixed: &Fixed, known: &Known)
 
 /// Appends `pm2_env`; events of the bus have it without `env`.
 pub fn pm2_env(out: &mut Vec<u8>, process: &Process, fixed: &Fixed, known: &Known, env: bool) {
-    out.reserve(fixed.size() + 512);
     let mut object = Object::begin(out);
-    object.members(&fixed.plain);
+    let moment = Moment::of(process, known, Usage::default());
+    live(&mut object, process, fixed, known, &moment);
+    out.extend_from_slice(&fixed.plain);
+    if env {
+        // Less the end of a record.
+        out.extend_from_slice(fixed.env.split_last().map_or(&[][..], |(_, env)| env));
+    } else {
+        out.push(b'}');
+    }
+}
+
+/// The members of `pm2_env` that change by themselves.
+fn live(object: &mut Object<'_>, process: &Process, fixed: &Fixed, known: &Known, moment: &Moment) {
     object.number("pm_id", process.id().0.into());
-    object.text("status", process.status().pm2_name());
-    let created = known.created_at.unwrap_or_default().max(process.created_at());
-    let uptime = process.started().map_or(created, |at| at.wall);
-    object.number("pm_uptime", signed(uptime.0));
-    object.number("created_at", signed(created.0));
-    object.number("restart_time", process.restarts().into());
-    object.number("unstable_restarts", process.unstable_restarts().into());
-    if let Some(status) = process.last_exit().map(|exit| exit.status) {
+    object.text("status", moment.status.pm2_name());
+    object.number("pm_uptime", signed(moment.started.0));
+    object.number("created_at", signed(moment.created.0));
+    object.number("restart_time", moment.restarts.into());
+    object.number("unstable_restarts", moment.unstable.into());
+    if let Some(status) = moment.exit {
         // PM2 knows an exit code only; a signal is told as 0 there.
         object.number("exit_code", status.code().unwrap_or(0).into());
         if let Some(signal) = ExitStatus::signal(status) {
@@ -259,10 +309,6 @@ pub fn pm2_env(out: &mut Vec<u8>, process: &Process, fixed: &Fixed, known: &Know
     if let Some(monitored) = known.monitored {
         object.flag("_km_monitored", monitored);
     }
-    if env {
-        object.members(&fixed.env);
-    }
-    object.end();
 }
 
 fn pid(process: &Process) -> i32 {
