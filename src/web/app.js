@@ -283,7 +283,7 @@ const COLUMNS = {
 for (const value in COLUMNS) ui.head.append(el('th', { scope: 'col', className: value }, el('button', { value }, value)))
 ui.head.onclick = ({ target: { value } }) => {
 	if (!(value in COLUMNS)) return
-	;[sort, down] = [value, sort === value && !down ? 'down' : '']
+	;[sort, down] = [value, sort === value && !down ? 'descending' : '']
 	local.sort = `${sort} ${down}`
 }
 
@@ -314,7 +314,7 @@ function showList() {
 	for (const p of plan) fill(ui.rows.held.get(p.id), p)
 	for (const p of plan) if (!p.list && seen.has(p.id)) for (const canvas of ui.rows.held.get(p.id).querySelectorAll('canvas')) draw(canvas, p.rings[canvas.className])
 	focus.focus({ preventScroll: true })
-	for (const th of ui.head.children) th.ariaSort = th.className !== sort ? 'none' : down ? 'descending' : 'ascending'
+	for (const th of ui.head.children) th.ariaSort = th.className === sort ? down || 'ascending' : 'none'
 	ui.all.checked = shown.length && shown.every(p => ticked.has(p.id))
 	ui.all.onchange = () => tick(shown, ui.all)
 }
