@@ -392,7 +392,7 @@ ui.close.onclick = () => {
 
 function showPane() {
 	const on = target(), [p] = on, one = on.length === 1, rest = on.filter(p => /stopped|errored/.test(p.status)).length, view = one || p && tab !== 'details' ? tab : 'events'
-	write({ title: p ? plural(on) : 'Everything', show: ticked.size ? plural(on) : 'Events', pause: paused ? `Resume (${fresh.length})` : 'Pause',
+	write({ title: p ? plural(on) : 'Events', show: ticked.size ? plural(on) : 'Events', pause: paused ? `Resume (${fresh.length})` : 'Pause',
 		failure: [...new Set(on.map(p => p.failure))].join('\n').trim() })
 	ui.actions.hidden = !p || hello?.access !== 'full'
 	const not = { start: !rest, stop: rest === on.length, reload: rest === on.length, scale: on.some(q => q.name !== p.name) }
@@ -403,7 +403,7 @@ function showPane() {
 	ui.one.hidden = !one
 	ui.title.className = one ? 'badge ' + word(p) : ''
 	if (one) {
-		write({ facts: list(word(p), p.pid && `pid ${p.pid}, up ${COLUMNS.uptime[0](p)}`, p.restarts + ' restarts', p.port && `port ${p.port}`, p.health, remark(p)),
+		write({ facts: list(word(p), p.pid && `pid ${p.pid}, up ${COLUMNS.uptime[0](p)}`, p.restarts + ' restarts', p.health, remark(p)),
 			cpunow: `${percent(p.cpu)} / ${percent(draw(ui.cpu, p.rings.cpu))}`, memorynow: `${size(p.memory)} / ${size(draw(ui.memory, p.rings.memory))}` })
 	}
 	ui.tabs.hidden = !p
