@@ -26,6 +26,7 @@ use crate::proto::pm2::methods::Call;
 use crate::proto::protocol::Demand;
 use crate::supervisor::Process;
 use crate::supervisor::vocabulary::{Input, Status, Target as Wanted};
+use crate::sys::dir::space_at;
 use crate::sys::{limits, process};
 
 /// A sample that is younger serves the next who asks.
@@ -310,6 +311,7 @@ impl Daemon {
             load: last.host.load,
             uptime: millis(last.host.uptime),
             hostname: &hostname,
+            disk: space_at(&self.paths.state).ok().map(|disk| (disk.total, disk.free)),
             processes: counts,
             daemon: DaemonUsage {
                 pid: process::own_pid().raw(),

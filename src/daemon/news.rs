@@ -68,7 +68,7 @@ impl News {
         self.line_filters.iter().any(|filter| subject.is_wanted(filter.as_deref()))
     }
 
-    pub fn kept(&self) -> impl Iterator<Item = &Kept> {
+    pub fn kept(&self) -> impl DoubleEndedIterator<Item = &Kept> {
         self.kept.iter()
     }
 }

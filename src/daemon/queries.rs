@@ -134,10 +134,17 @@ impl Daemon {
         }
     }
 
-    pub(super) fn events(&self, targets: Option<&[Target]>, since: Option<WallTime>) -> Answer {
-        let events: Vec<Value> = self
+    /// What happened, the last `limit` of it, oldest first.
+    pub(super) fn events(
+        &self,
+        targets: Option<&[Target]>,
+        since: Option<WallTime>,
+        limit: Option<usize>,
+    ) -> Answer {
+        let mut events: Vec<Value> = self
             .news
             .kept()
+            .rev()
             .filter(|kept| since.is_none_or(|since| kept.at >= since))
             .filter_map(|kept| {
                 let (subject, text) = match &kept.what {
@@ -157,7 +164,9 @@ impl Daemon {
                 event["timestamp"] = timestamp(kept.at).into();
                 Some(event)
             })
+            .take(limit.unwrap_or(usize::MAX))
             .collect();
+        events.reverse();
         data("events", &json!({"events": events}))
     }
 

@@ -99,7 +99,9 @@ impl Daemon {
             }
             Ask::GetSystem => Some(Answer::Data("system_metrics", self.system_metrics(None))),
             Ask::GetLogs(query) => Some(self.log_lines(&query)),
-            Ask::GetEvents { processes, since } => Some(self.events(processes.as_deref(), since)),
+            Ask::GetEvents { processes, since, limit } => {
+                Some(self.events(processes.as_deref(), since, limit))
+            }
             Ask::GetEnv { process, reveal } => Some(self.environment(client, &process, reveal)),
             Ask::GetPm2List { reveal } => Some(self.pm2_list(client, reveal)),
             Ask::GetDaemon => Some(self.about()),

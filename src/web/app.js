@@ -461,8 +461,8 @@ async function details(p) {
 
 // ---- logs
 
-const newest = {}, ESCAPES = /\x1b\[([\d;]*)m|\x1b\[[ -?]*.|\x1b\].*?(\x07|\x1b\\)|[^\P{Cc}\t]/gu
-let following, lines = [], fresh = [], paused = false
+const ESCAPES = /\x1b\[([\d;]*)m|\x1b\[[ -?]*.|\x1b\].*?(\x07|\x1b\\)|[^\P{Cc}\t]/gu
+let following, newest = {}, lines = [], fresh = [], paused = false
 
 function follow(on) {
 	const processes = on.map(p => p.id), key = processes.join(), events = ['log_message']
@@ -518,6 +518,7 @@ ui.grep.oninput = () => {
 ui.clear.onclick = () => {
 	lines = []
 	fresh = []
+	newest = {}
 	ui.lines.replaceChildren()
 }
 ui.pause.onclick = () => ui.pause.ariaPressed = paused = !paused

@@ -368,3 +368,17 @@ fn who_was_killed_for_want_of_memory_is_said_to_be() {
     assert!(events.contains("out of memory"), "{events}");
     assert_eq!(home.entry("app")["last_exits"][0]["out_of_memory"], true);
 }
+
+#[test]
+fn the_last_of_what_happened_is_told_without_the_rest() {
+    let home = Home::new();
+    home.script("app.sh", "exec sleep 1000");
+    for name in ["one", "two", "three"] {
+        home.ok(&["start", "app.sh", "--name", name]);
+    }
+    let mut control = home.control();
+    let all = control.ask("get_events", &json!({}))["data"]["events"].clone();
+    let last = control.ask("get_events", &json!({"limit": 2}))["data"]["events"].clone();
+    assert_eq!(last.as_array().unwrap()[..], all.as_array().unwrap()[1..]);
+    assert_eq!(last[1]["process"], "three");
+}

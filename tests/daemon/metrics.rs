@@ -131,6 +131,7 @@ fn answers_tell_figures_as_they_are_now() {
     assert_eq!(data["processes"], json!({"total": 1, "online": 1, "stopped": 0, "errored": 0}));
     assert_eq!(data["daemon"]["pid"], home.daemon_pid());
     assert!(data["daemon"]["memory"].as_u64() > Some(100_000), "{data}");
+    assert!(data["disk"]["total"].as_u64() > data["disk"]["available"].as_u64(), "{data}");
 
     // What an ended child used stays counted.
     let used = entry["resources"]["cpu_time"].as_u64();

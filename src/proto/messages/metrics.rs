@@ -102,6 +102,8 @@ pub struct System<'a> {
     /// Of the host, in milliseconds.
     pub uptime: u64,
     pub hostname: &'a str,
+    /// Of the file system that state and logs are on, in bytes, and what of it is free.
+    pub disk: Option<(u64, u64)>,
     pub processes: Counts,
     pub daemon: DaemonUsage,
 }
@@ -138,6 +140,9 @@ pub fn system_metrics(system: &System<'_>) -> String {
             "usage_percent": percent(used, system.memory_total),
         },
         "load": {"one": one, "five": five, "fifteen": fifteen},
+        "disk": system.disk.map(|(total, free)| json!({
+            "total": total, "used": total.saturating_sub(free), "available": free,
+        })),
         "uptime": system.uptime, "hostname": system.hostname,
         "processes": system.processes, "daemon": system.daemon,
     })
@@ -167,6 +172,7 @@ mod tests {
             load: [85, 120, 90],
             uptime: 5000,
             hostname: "edge-07",
+            disk: Some((4000, 1000)),
             ..System::default()
         };
         let text = system_metrics(&system);
@@ -179,6 +185,7 @@ mod tests {
         );
         assert_eq!(data["load"], json!({"one": 0.85, "five": 1.2, "fifteen": 0.9}));
         assert_eq!(data["hostname"], "edge-07");
+        assert_eq!(data["disk"], json!({"total": 4000, "used": 3000, "available": 1000}));
         assert_eq!(data["processes"]["total"], 0);
     }
 

@@ -75,6 +75,8 @@ pub enum Ask {
     GetEvents {
         processes: Option<Vec<Target>>,
         since: Option<WallTime>,
+        /// So many, the last ones.
+        limit: Option<usize>,
     },
     GetEnv {
         process: Target,
@@ -358,7 +360,8 @@ pub fn ask(kind: &str, data: Map<String, Value>, limits: Limits) -> Result<Ask, 
             grep: data.string("grep")?,
         }),
         "get_events" => {
-            Ask::GetEvents { processes: data.some_targets()?, since: data.time("since")? }
+            let limit = data.lines("limit")?;
+            Ask::GetEvents { processes: data.some_targets()?, since: data.time("since")?, limit }
         }
         "get_env" => Ask::GetEnv { process: data.one_target()?, reveal: data.flag("reveal")? },
         "get_pm2_list" => Ask::GetPm2List { reveal: data.flag("reveal")? },
