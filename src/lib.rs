@@ -18,6 +18,8 @@ pub mod metrics;
 pub mod proto;
 /// Waiting: mio behind a small generic type.
 pub mod reactor;
+/// Small maps and sets: sorted vectors.
+pub mod sorted;
 /// Policy: what becomes of processes, as a pure state machine.
 pub mod supervisor;
 /// The fence: all `unsafe`, all of libc, no knowledge of pmd.

@@ -8,21 +8,33 @@ use std::fs;
 use std::path::Path;
 
 /// A module and those it may name. `a::b` allows only that part of `a`.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("base", &[]),
-    ("sys", &["base"]),
-    ("supervisor", &["base"]),
-    ("config", &["base", "supervisor", "sys"]),
+    ("sorted", &[]),
+    ("sys", &["base", "sorted"]),
+    ("supervisor", &["base", "sorted"]),
+    ("config", &["base", "sorted", "supervisor", "sys"]),
     ("web", &[]),
-    ("proto", &["base", "supervisor", "config"]),
+    ("proto", &["base", "sorted", "supervisor", "config"]),
     ("reactor", &[]),
-    ("logs", &["base", "sys", "supervisor::spec"]),
-    ("metrics", &["base", "sys"]),
+    ("logs", &["base", "sorted", "sys", "supervisor::spec"]),
+    ("metrics", &["base", "sorted", "sys"]),
     (
         "daemon",
-        &["base", "sys", "supervisor", "config", "proto", "reactor", "logs", "metrics", "web"],
+        &[
+            "base",
+            "sorted",
+            "sys",
+            "supervisor",
+            "config",
+            "proto",
+            "reactor",
+            "logs",
+            "metrics",
+            "web",
+        ],
     ),
-    ("cli", &["base", "supervisor", "config", "proto", "sys", "daemon"]),
+    ("cli", &["base", "sorted", "supervisor", "config", "proto", "sys", "daemon"]),
     ("lib", &[]),
 ];
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::base::ExitStatus;
+use crate::sorted::{SortedMap, SortedSet};
 
 /// A view of one entry of `process_info`.
 #[derive(Clone, Copy, Debug)]
@@ -201,17 +202,17 @@ pub fn take_list(field: &mut Value) -> Vec<Value> {
 /// How processes are called where several of one name may meet: `api:1`, or `api` alone.
 #[derive(Debug, Default)]
 pub struct Labels {
-    several: std::collections::BTreeSet<String>,
+    several: SortedSet<String>,
 }
 
 impl Labels {
     /// Learns from entries (or results) which names have several instances.
     #[must_use]
     pub fn of<'a>(entries: impl IntoIterator<Item = &'a Value>) -> Self {
-        let mut seen = std::collections::BTreeMap::new();
+        let mut seen = SortedMap::new();
         let mut labels = Self::default();
         for entry in entries.into_iter().map(Entry) {
-            let first = *seen.entry(entry.name()).or_insert_with(|| entry.instance());
+            let first = *seen.get_or_insert_with(entry.name(), || entry.instance());
             if first != entry.instance() || entry.instance() > 0 {
                 labels.several.insert(entry.name().to_owned());
             }

@@ -12,6 +12,7 @@ use crate::cli::exit::Exit;
 use crate::cli::glob;
 use crate::cli::session::Session;
 use crate::config::files::Format;
+use crate::sorted::SortedSet;
 
 /// More lines than this are not read from stdin.
 const MAX_LINES: usize = 4096;
@@ -56,7 +57,7 @@ pub fn expand_words(
             targets.push(word);
         }
     }
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = SortedSet::new();
     targets.retain(|target| seen.insert(target.clone()));
     Ok(targets)
 }

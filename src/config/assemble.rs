@@ -4,7 +4,6 @@
 //! Looks at files to tell a script from a command; reads env files only where `${NAME}` needs
 //! them. Every default of an app is in here.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -17,6 +16,7 @@ use crate::config::names;
 use crate::config::problem::{Problem, shorten};
 use crate::config::resolve::Dialect;
 use crate::config::{assemble_env, assemble_logs, assemble_serving, files, program, words};
+use crate::sorted::SortedMap;
 use crate::supervisor::spec::{
     AppSpec, Condition, Dependency, Environment, Limits, MAX_INSTANCES, OnDaemonLoss, Restart,
     Stdin, Terms,
@@ -487,7 +487,7 @@ fn signal(fields: &mut Fields<'_, '_>) -> Option<Signal> {
 /// Sorted by name, each name once.
 fn depends_on(fields: &mut Fields<'_, '_>) -> Vec<Dependency> {
     let Some(entry) = fields.take("depends_on") else { return Vec::new() };
-    let mut found: BTreeMap<String, Condition> = BTreeMap::new();
+    let mut found: SortedMap<String, Condition> = SortedMap::new();
     if let Some(map) = entry.value.as_object() {
         for (name, value) in map {
             let nested = entry.nested(name, value);
@@ -506,7 +506,9 @@ fn depends_on(fields: &mut Fields<'_, '_>) -> Vec<Dependency> {
     } else {
         match fields::as_list(entry.value) {
             Some(list) => {
-                found.extend(list.into_iter().map(|name| (name, Condition::Ready)));
+                for name in list.into_iter().take(MAX_DEPENDENCIES + 1) {
+                    found.insert(name, Condition::Ready);
+                }
             }
             None => fields.wrong(&entry, "a list of names, or an object"),
         }

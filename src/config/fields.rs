@@ -3,7 +3,6 @@
 //!
 //! Pure. What the values mean together is decided in `assemble`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -13,6 +12,7 @@ use crate::config::locate::{self, End, Step};
 use crate::config::problem::{Kind, Position, Problem, shorten, show};
 use crate::config::resolve::{Dialect, Origin};
 use crate::config::{suggest, units, words};
+use crate::sorted::{SortedMap, SortedSet};
 
 /// More problems than this are not looked for in one document.
 pub(super) const MAX_PROBLEMS: usize = 200;
@@ -23,12 +23,12 @@ pub(super) struct Report<'a> {
     pub warnings: Vec<Problem>,
     pub problems: Vec<Problem>,
     /// Fields without effect that have been named once.
-    noticed: BTreeSet<&'static str>,
+    noticed: SortedSet<&'static str>,
 }
 
 impl<'a> Report<'a> {
     pub fn new(origin: &'a Origin<'a>) -> Self {
-        Self { origin, warnings: Vec::new(), problems: Vec::new(), noticed: BTreeSet::new() }
+        Self { origin, warnings: Vec::new(), problems: Vec::new(), noticed: SortedSet::new() }
     }
 
     /// Whether there is so much wrong already that the rest need not be looked at.
@@ -93,9 +93,9 @@ pub(super) struct Fields<'a, 'r> {
     base: Vec<Step>,
     /// Its place in `apps` and its name, for messages; `None` for an app that came alone.
     label: Option<(usize, String)>,
-    entries: BTreeMap<&'static str, Entry<'a>>,
+    entries: SortedMap<&'static str, Entry<'a>>,
     /// `env_<name>`, by `<name>`.
-    profiles: BTreeMap<String, Entry<'a>>,
+    profiles: SortedMap<String, Entry<'a>>,
     /// Something is wrong: there will be no spec.
     failed: bool,
 }
@@ -111,8 +111,8 @@ impl<'a, 'r> Fields<'a, 'r> {
             report,
             base,
             label,
-            entries: BTreeMap::new(),
-            profiles: BTreeMap::new(),
+            entries: SortedMap::new(),
+            profiles: SortedMap::new(),
             failed: false,
         };
         for (key, value) in map {

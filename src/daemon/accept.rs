@@ -172,7 +172,7 @@ impl Daemon {
         if let Some(hangup) = hangup {
             client.end(hangup);
         }
-        self.connections.clients.insert(id, client);
+        self.connections.clients.insert(id, Box::new(client));
         self.connections.touch(id);
         if door == Door::Pm2Bus {
             self.recount_watchers();

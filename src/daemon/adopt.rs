@@ -132,7 +132,7 @@ impl Daemon {
                 process: found.process,
                 pid,
                 lives: true,
-                adopted: Some(Adopted { pidfd, watch }),
+                adopted: Some(Box::new(Adopted { pidfd, watch })),
                 group: Cgroup::of(pid, &groups::name(found.cookie))
                     .map_or(Membership::None, |group| Membership::Found(group.into())),
                 group_is_spent: false,

@@ -1,6 +1,6 @@
 //! How a daemon comes up: alone in its state directory, with what ran before taken over.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
@@ -33,6 +33,7 @@ use crate::daemon::metrics::Figures;
 use crate::daemon::news::{News, subject_of};
 use crate::daemon::notify::NotifySocket;
 use crate::daemon::output::Busy;
+use crate::daemon::places::Places;
 use crate::daemon::pm2::Pm2;
 use crate::daemon::requests::Pending;
 use crate::daemon::saving::Saving;
@@ -45,6 +46,7 @@ use crate::daemon::{Daemon, Ending, TRIM_AFTER, adopt, options, state};
 use crate::logs::{LogSettings, Logs};
 use crate::proto::messages::stamp::MessageIds;
 use crate::reactor::{Interest, Reactor, Readiness};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::vocabulary::{Existing, Input, Options, Patience, Request};
 use crate::supervisor::{Adopted, Supervisor};
 use crate::sys::oom::OomKills;
@@ -316,15 +318,20 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         spawns: VecDeque::new(),
         children: Children::default(),
         entries: Entries::new(),
-        stems: BTreeMap::new(),
-        purges: BTreeSet::new(),
+        stems: SortedMap::new(),
+        places: Places {
+            logs: parts.paths.logs.clone(),
+            pids: parts.paths.pids.clone(),
+            memory: None,
+            container: false,
+        },
+        purges: SortedSet::new(),
         launcher: Launcher::new(host.umask, host.nofile, host.oom_score_adj)
             .map_err(fatal("cannot open the null device"))?,
         spawner: Spawner::new().map_err(fatal("cannot prepare spawning"))?,
         groups: parts.groups,
         oom_kills: OomKills::listen(),
         sinks: Sinks::default(),
-        memory: None,
         logs: Logs::new(log_settings),
         busy: Busy::default(),
         sweeps: Sweeps::default(),
@@ -338,7 +345,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         connections,
         web: parts.web,
         turns: Turns::default(),
-        pending: BTreeMap::new(),
+        pending: SortedMap::new(),
         next_reply: 0,
         ids: MessageIds::new(format!("{:08x}", process::random() >> 32)),
         base_environment: Rc::new(base_environment(&own_environment())),
@@ -346,7 +353,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         paths: parts.paths,
         own_log: parts.own_log,
         reap_due: true,
-        pid_files_due: BTreeSet::new(),
+        pid_files_due: SortedSet::new(),
         last_words_due: Vec::new(),
         ending: Ending::No,
         trim_at: Some(now.mono.after(TRIM_AFTER)),
@@ -405,11 +412,12 @@ impl Daemon {
         self.effects.extend(effects);
         for found in &slots {
             let Some(process) = self.supervisor.process(found.process) else { continue };
-            let (instance, spec) = (process.instance(), process.spec().clone());
-            let files = self.choose_files(found.process, instance, &spec);
+            let spec = process.spec().clone();
+            self.find_memory(&spec);
+            let distinct = self.is_distinct(&spec);
             let Some(process) = self.supervisor.process(found.process) else { continue };
             let subject = subject_of(process);
-            let entry = Entry::new(subject, spec, files, found.slot, found.cookie);
+            let entry = Entry::new(subject, spec, distinct, found.slot, found.cookie);
             self.entries.insert(found.process, Box::new(entry));
         }
         // What a crash left half written is undone here, before any stream is moved: files may be

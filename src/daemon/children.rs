@@ -1,11 +1,10 @@
 //! Which child is which OS process.
 
-use std::collections::HashMap;
-
 use crate::base::{ChildId, Pid, ProcId};
 use crate::daemon::groups::Membership;
 use crate::daemon::live::SlotId;
 use crate::reactor::Slot;
+use crate::sorted::SortedMap;
 use crate::sys::pidfd::PidFd;
 
 /// A child between its spawn and the supervisor's word that nothing more is asked about it.
@@ -15,7 +14,7 @@ pub struct Child {
     pub pid: Pid,
     /// The main process is still there (or a zombie that was not reaped).
     pub lives: bool,
-    pub adopted: Option<Adopted>,
+    pub adopted: Option<Box<Adopted>>,
     /// Its control group.
     pub group: Membership,
     /// It was killed in its group, so that nobody can be born there any more.
@@ -31,7 +30,7 @@ pub struct Child {
     /// Its memory is limited.
     pub limited: bool,
     pub stdin: Option<std::fs::File>,
-    pub notification: Option<Notification>,
+    pub notification: Option<Box<Notification>>,
 }
 
 /// A child whose parent we are not: watched and signalled through its pidfd.
@@ -51,8 +50,8 @@ pub struct Notification {
 /// All children, by id and by pid.
 #[derive(Debug, Default)]
 pub struct Children {
-    by_id: HashMap<ChildId, Child>,
-    by_pid: HashMap<Pid, ChildId>,
+    by_id: SortedMap<ChildId, Box<Child>>,
+    by_pid: SortedMap<Pid, ChildId>,
     /// Living ones whose memory is limited.
     limited: usize,
     /// Counts births and deaths.
@@ -64,7 +63,7 @@ impl Children {
         self.changes += 1;
         self.limited += usize::from(child.limited);
         self.by_pid.insert(child.pid, id);
-        self.by_id.insert(id, child);
+        self.by_id.insert(id, Box::new(child));
     }
 
     /// Whether the memory of any living child is limited.
@@ -81,11 +80,11 @@ impl Children {
 
     #[must_use]
     pub fn get(&self, id: ChildId) -> Option<&Child> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).map(AsRef::as_ref)
     }
 
     pub fn get_mut(&mut self, id: ChildId) -> Option<&mut Child> {
-        self.by_id.get_mut(&id)
+        self.by_id.get_mut(&id).map(AsMut::as_mut)
     }
 
     /// Whose main process this is; `None` for an orphan of somebody's tree.
@@ -107,10 +106,10 @@ impl Children {
 
     pub fn remove(&mut self, id: ChildId) -> Option<Child> {
         self.reaped(id);
-        self.by_id.remove(&id)
+        self.by_id.remove(&id).map(|child| *child)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (ChildId, &Child)> {
-        self.by_id.iter().map(|(id, child)| (*id, child))
+        self.by_id.iter().map(|(id, child)| (*id, child.as_ref()))
     }
 }

@@ -5,7 +5,6 @@
 //! is noted ([`Connections::touch`]) and made good at its end: one vectored write, then what the
 //! loop is to wait for. A connection to which nothing happened costs nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::time::Duration;
@@ -23,6 +22,7 @@ use crate::proto::pm2::amp::Pair;
 use crate::proto::pm2::bus::Bus;
 use crate::proto::protocol::{Context, Conversation, Demand, Hangup, Protocol};
 use crate::reactor::{Reactor, Readiness, Ready, Slot};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::vocabulary::Target;
 
 /// Bytes read of one connection in one turn.
@@ -71,8 +71,8 @@ enum Phase {
 /// All connections and the sockets they come from.
 #[derive(Debug)]
 pub struct Connections {
-    pub(super) listeners: BTreeMap<ListenerId, Listening>,
-    pub(super) clients: BTreeMap<ConnId, Connection>,
+    pub(super) listeners: SortedMap<ListenerId, Listening>,
+    pub(super) clients: SortedMap<ConnId, Box<Connection>>,
     pub(super) next: u64,
     pub(super) limit: usize,
     /// The control socket's mode lets a group in.
@@ -84,17 +84,17 @@ pub struct Connections {
     buffer: Vec<u8>,
     touched: Vec<ConnId>,
     /// Those whose messages were not all understood in one go.
-    unread: BTreeSet<ConnId>,
+    unread: SortedSet<ConnId>,
     /// When which is to be looked at, at the latest.
-    alarms: BTreeSet<(Time, ConnId)>,
+    alarms: SortedSet<(Time, ConnId)>,
 }
 
 impl Connections {
     #[must_use]
     pub fn new(group_may_enter: bool) -> Self {
         Self {
-            listeners: BTreeMap::new(),
-            clients: BTreeMap::new(),
+            listeners: SortedMap::new(),
+            clients: SortedMap::new(),
             next: 0,
             limit: 0,
             group_may_enter,
@@ -102,15 +102,15 @@ impl Connections {
             paused_until: None,
             buffer: vec![0; READ_BUDGET],
             touched: Vec::new(),
-            unread: BTreeSet::new(),
-            alarms: BTreeSet::new(),
+            unread: SortedSet::new(),
+            alarms: SortedSet::new(),
         }
     }
 
     /// A connection somebody may still have something to do with.
     #[must_use]
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
-        self.clients.get_mut(&id)
+        self.clients.get_mut(&id).map(AsMut::as_mut)
     }
 
     /// What a client of the layer of messages subscribed to and is owed.
@@ -158,7 +158,7 @@ impl Connections {
 
     /// Offers news to everyone.
     pub fn publish(&mut self, news: &Publication, now: Now, ids: &MessageIds) {
-        for (&id, client) in &mut self.clients {
+        for (&id, client) in self.clients.iter_mut() {
             if client.hear(news, now, ids) && !std::mem::replace(&mut client.touched, true) {
                 self.touched.push(id);
             }
@@ -185,8 +185,8 @@ impl Connections {
     /// Clients of PM2's bus.
     #[must_use]
     pub fn pm2_listeners(&self) -> usize {
-        let is_bus = |client: &&Connection| matches!(client.protocol, Protocol::Pm2Bus(_));
-        self.clients.values().filter(is_bus).count()
+        let protocols = self.clients.values().map(|client| &client.protocol);
+        protocols.filter(|protocol| matches!(protocol, Protocol::Pm2Bus(_))).count()
     }
 
     /// Lets a call of PM2's RPC end without an answer.
@@ -198,7 +198,7 @@ impl Connections {
 
     /// Passes an event on to everyone on PM2's bus.
     pub fn tell_pm2(&mut self, frame: &Frame, class: Class) {
-        for (&id, client) in &mut self.clients {
+        for (&id, client) in self.clients.iter_mut() {
             if !matches!(client.protocol, Protocol::Pm2Bus(_)) || client.phase != Phase::Open {
                 continue;
             }
@@ -214,7 +214,7 @@ impl Connections {
     /// Tells everyone that the daemon is going down.
     pub fn say_good_bye(&mut self, reason: &str, now: Now, ids: &MessageIds) {
         let mut demands = Vec::new();
-        for (&id, client) in &mut self.clients {
+        for (&id, client) in self.clients.iter_mut() {
             if client.phase == Phase::Open {
                 let (talk, mut cx) = client.context(now, ids, &mut demands);
                 talk.say_good_bye(reason, &mut cx);
@@ -241,7 +241,7 @@ impl Connections {
         if let Some(at) = client.alarm {
             self.alarms.remove(&(at, id));
         }
-        Some(client)
+        Some(*client)
     }
 
     /// What the loop is to wait for on behalf of a connection.

@@ -124,6 +124,7 @@ fn prepare(container: Container) -> Result<Daemon, StartError> {
             StartError::new(format!("cannot start a thread: {}", describe(&error)))
         })?)
     };
+    daemon.places.container = true;
     daemon.container = Some(Running {
         marking: container.marking,
         inherit,

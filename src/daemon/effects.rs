@@ -113,7 +113,7 @@ impl Daemon {
             let _ = self.reactor.remove(adopted.watch, &mut Pipe::source(&raw));
         }
         if let Some(notification) = child.notification {
-            self.drop_notification(notification);
+            self.drop_notification(*notification);
         }
         let Some(entry) = self.entries.get_mut(&child.process) else { return };
         for stream in Stream::BOTH {
@@ -171,12 +171,13 @@ impl Daemon {
         if !self.stems.is_empty() && self.entries.values().all(|other| other.spec.name != *name) {
             self.stems.retain(|_, owner| **owner != **name);
         }
-        if let Some(path) = &entry.files.pid_file {
+        let files = entry.files(&self.places);
+        if let Some(path) = &files.pid_file {
             let _ = remove_file(path);
         }
         // What is in memory goes with the process.
         if self.purges.remove(&process) || entry.spec.logs.out == LogTarget::Memory {
-            for path in entry.files.logs.iter().flatten().chain(&entry.files.both) {
+            for path in files.logs.iter().flatten().chain(&files.both) {
                 if let Err(error) = purge(path) {
                     let why = crate::sys::describe(&error);
                     self.own_log.warn(format_args!("cannot remove {}: {why}", path.display()));

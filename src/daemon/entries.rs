@@ -1,9 +1,8 @@
 //! What the daemon keeps for each process besides what the supervisor knows: its pipes, its place
 //! in the live table, where its output goes.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,22 +10,24 @@ use mio::unix::SourceFd;
 
 use crate::base::{ChildId, ProcId, Stream};
 use crate::daemon::live::SlotId;
-use crate::daemon::places::Files;
+use crate::daemon::places::{Files, Places};
 use crate::daemon::pm2::Shown;
 use crate::proto::messages::event::Subject;
 use crate::proto::pm2::view;
 use crate::reactor::Slot;
+use crate::sorted::SortedMap;
 use crate::supervisor::spec::AppSpec;
 
 /// One process.
 #[derive(Debug)]
 pub struct Entry {
     pub subject: Subject,
-    /// The definition `program` and `files` were made for.
+    /// The definition that `program` was found for.
     pub spec: Rc<AppSpec>,
-    /// The program as it is executed; looked up once and again when it is not found.
-    pub program: Option<PathBuf>,
-    pub files: Files,
+    /// What a bare command name means; looked up once and again when it is not found.
+    pub program: Option<Box<Path>>,
+    /// Another app's name gives the same names of files: the id is in them.
+    pub distinct: bool,
     /// The process's own child; a reload's successor is not.
     pub child: Option<ChildId>,
     pub pipes: [Option<Pipe>; 2],
@@ -96,7 +97,7 @@ impl Entry {
     pub fn new(
         subject: Subject,
         spec: Rc<AppSpec>,
-        files: Files,
+        distinct: bool,
         slot: SlotId,
         cookie: u64,
     ) -> Self {
@@ -104,7 +105,7 @@ impl Entry {
             subject,
             spec,
             program: None,
-            files,
+            distinct,
             child: None,
             pipes: [None, None],
             slot,
@@ -119,19 +120,21 @@ impl Entry {
         }
     }
 
+    /// Its files. Worked out each time: what a process writes to is rarely asked for, and the paths
+    /// of a thousand are 300 KB.
+    #[must_use]
+    pub fn files(&self, places: &Places) -> Files {
+        places.files(&self.spec, self.subject.instance, self.subject.id, self.distinct)
+    }
+
     /// The paths a PM2 record names.
     #[must_use]
-    pub fn pm2_files(&self) -> view::Files {
-        let log = |at: usize| match &self.files.logs[at] {
-            Some(path) => path.to_string_lossy().into_owned(),
-            None => "/dev/null".to_owned(),
-        };
-        let pid = self
-            .files
-            .pid_file
-            .as_ref()
-            .map_or_else(String::new, |path| path.to_string_lossy().into_owned());
-        let both = self.files.both.as_ref().map(|path| path.to_string_lossy().into_owned());
+    pub fn pm2_files(&self, places: &Places) -> view::Files {
+        let files = self.files(places);
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let log = |at: usize| files.logs[at].as_ref().map_or_else(|| "/dev/null".to_owned(), text);
+        let pid = files.pid_file.as_ref().map_or_else(String::new, text);
+        let both = files.both.as_ref().map(text);
         view::Files { out: log(0), error: log(1), both, pid }
     }
 
@@ -144,5 +147,5 @@ impl Entry {
     }
 }
 
-/// All entries by process. Boxed: nodes of the map are half empty.
-pub type Entries = BTreeMap<ProcId, Box<Entry>>;
+/// All entries by process. Boxed: what stands in the map is moved when another is put before it.
+pub type Entries = SortedMap<ProcId, Box<Entry>>;

@@ -4,7 +4,6 @@
 //! to a thread. Whatever it is, it is given up at its deadline. What fails for want of descriptors or
 //! memory says nothing about the process that is looked at.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -24,6 +23,7 @@ use crate::daemon::plan;
 use crate::proto::fetch::{self, StatusReader};
 use crate::proto::messages::health::with_port;
 use crate::reactor::{Interest, Readiness, Ready, Slot};
+use crate::sorted::SortedMap;
 use crate::supervisor::spec::{AppSpec, Check};
 use crate::supervisor::vocabulary::{Finding, Input, Probe};
 use crate::sys::spawn::Spawn;
@@ -35,7 +35,7 @@ const PER_TURN: usize = 1024;
 /// Checks under way, at most one for each child.
 #[derive(Debug, Default)]
 pub struct Probes {
-    running: BTreeMap<ChildId, Running>,
+    running: SortedMap<ChildId, Running>,
     names: Option<Names>,
     /// The last question to `names`.
     ticket: u64,
@@ -183,13 +183,13 @@ impl Daemon {
     /// Takes the addresses that names have been found to mean.
     pub(super) fn take_names(&mut self) {
         while let Some(found) = self.probes.names.as_ref().and_then(Names::take) {
-            let mut running = self.probes.running.iter_mut();
-            let waiting = running.find_map(|(&child, check)| match &mut check.step {
-                Step::Naming { ticket, request } if *ticket == found.ticket => {
-                    Some((child, std::mem::take(request)))
-                }
-                Step::Naming { .. } | Step::Talking(_) | Step::Script(_) => None,
-            });
+            let waiting =
+                self.probes.running.iter_mut().find_map(|(&child, check)| match &mut check.step {
+                    Step::Naming { ticket, request } if *ticket == found.ticket => {
+                        Some((child, std::mem::take(request)))
+                    }
+                    Step::Naming { .. } | Step::Talking(_) | Step::Script(_) => None,
+                });
             // Given up meanwhile.
             let Some((child, request)) = waiting else { continue };
             let step = match found.addresses {

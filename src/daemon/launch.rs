@@ -3,6 +3,7 @@
 //! Nothing here decides anything; what happened goes back to the supervisor. The vectors are kept
 //! between launches, so that a restart allocates next to nothing.
 
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -140,13 +141,19 @@ impl Daemon {
         let (files, account) = self.prepare_environment(spec, &given, notified)?;
         let credentials = account.as_ref().map(|account| &account.credentials);
         let entry = self.entries.get_mut(&process).ok_or_else(|| at_prepare(errno::INVALID))?;
-        if entry.program.as_deref().is_none_or(|program| !program.exists()) {
-            entry.program = find_program(spec, &files);
+        let word = spec.interpreter.as_deref().unwrap_or(&spec.script);
+        if word.contains('/') {
+            entry.program = None;
+        } else if entry.program.as_deref().is_none_or(|program| !program.exists()) {
+            entry.program = find_word(word, spec, &files).map(PathBuf::into_boxed_path);
+            if entry.program.is_none() {
+                return Err(SpawnError { stage: Stage::Exec, errno: errno::NO_SUCH_FILE });
+            }
         }
-        let program = entry
-            .program
-            .clone()
-            .ok_or(SpawnError { stage: Stage::Exec, errno: errno::NO_SUCH_FILE })?;
+        let program = match &entry.program {
+            Some(found) => Cow::Borrowed(&**found),
+            None => Cow::Owned(spec.cwd.join(word)),
+        };
         plan::arguments(spec, &program, &mut self.launcher.args)
             .map_err(|_| at_prepare(errno::INVALID))?;
         let program = c_path(&program)?;
@@ -197,7 +204,8 @@ impl Daemon {
         }
         if spec.pm2.is_some() {
             // PM2's clients look at them before there is a byte in them.
-            entry.files.logs.iter().flatten().chain(&entry.files.both).for_each(|it| touch(it));
+            let files = entry.files(&self.places);
+            files.logs.iter().flatten().chain(&files.both).for_each(|it| touch(it));
         }
         let rlimits = plan::rlimits(spec, self.launcher.nofile);
         let slot = if successor {
@@ -254,7 +262,7 @@ impl Daemon {
                 .add(&mut Pipe::source(&raw), Interest::READABLE, Key::Notification(child))
                 .ok()?;
             self.reactor.want(watch, Readiness::READ);
-            Some(Notification { pipe: File::from(read), watch })
+            Some(Box::new(Notification { pipe: File::from(read), watch }))
         });
         self.children.insert(
             child,
@@ -299,7 +307,7 @@ impl Daemon {
         let notify = self.notify.as_ref().filter(|_| notified);
         let process = self.supervisor.process(given.process);
         let entry = self.entries.get(&given.process).ok_or_else(|| at_prepare(errno::INVALID))?;
-        let more = self.pm2.variables(process, spec, entry, self.now.wall);
+        let more = self.pm2.variables(process, spec, entry, &self.places, self.now.wall);
         let injected = plan::Injected {
             process: given.process,
             instance: given.instance,
@@ -328,20 +336,27 @@ impl Daemon {
         if self.entries.get(&process).is_some_and(|entry| Rc::ptr_eq(&entry.spec, spec)) {
             return Ok(());
         }
-        let files = self.choose_files(process, instance, spec);
+        self.find_memory(spec);
+        let distinct = self.is_distinct(spec);
+        let files = self.places.files(spec, instance, process, distinct);
         match self.entries.get_mut(&process) {
             Some(entry) => {
-                let moved = entry.files != files || entry.spec.logs != spec.logs;
+                let moved = entry.files(&self.places) != files || entry.spec.logs != spec.logs;
+                if moved {
+                    self.empty_pipes(process);
+                }
+                let Some(entry) = self.entries.get_mut(&process) else { return Ok(()) };
                 if *entry.subject.name != *spec.name
                     && let Some(process) = self.supervisor.process(process)
                 {
                     entry.subject = subject_of(process);
                 }
                 entry.spec = spec.clone();
+                entry.distinct = distinct;
                 entry.program = None;
                 entry.limits_are_set = false;
                 if moved {
-                    self.move_logs(process, files);
+                    self.move_logs(process);
                 }
             }
             None => {
@@ -356,54 +371,52 @@ impl Daemon {
                         instance,
                     },
                 };
-                let entry = Entry::new(subject, spec.clone(), files, slot, cookie);
+                let entry = Entry::new(subject, spec.clone(), distinct, slot, cookie);
                 self.entries.insert(process, Box::new(entry));
             }
         }
         Ok(())
     }
 
-    /// From now on the process writes to other files. What was written so far goes to the old ones;
-    /// the pipes stay, since the old child may still be there while it is reloaded.
-    fn move_logs(&mut self, process: ProcId, files: places::Files) {
+    /// What was written so far goes to the files of now.
+    fn empty_pipes(&mut self, process: ProcId) {
         for stream in Stream::BOTH {
             self.drain(process, stream);
         }
-        let Some(entry) = self.entries.get_mut(&process) else { return };
-        entry.files = files;
+    }
+
+    /// From now on the process writes to other files. The pipes stay, since the old child may still
+    /// be there while it is reloaded.
+    fn move_logs(&mut self, process: ProcId) {
+        let Some(entry) = self.entries.get(&process) else { return };
         for stream in Stream::BOTH {
             let journal = self.live.journal(entry.slot, stream);
-            let plan = plan::stream(&entry.spec, entry, stream, &self.settings);
+            let plan = plan::stream(entry, stream, &self.places, &self.settings);
             self.logs.open(crate::logs::StreamId { process, stream }, plan, journal);
         }
     }
 
-    /// The files an instance writes to; an app whose name gives the same files as another's gets
-    /// its id into them.
-    pub(super) fn choose_files(
-        &mut self,
-        process: ProcId,
-        instance: u32,
-        spec: &AppSpec,
-    ) -> places::Files {
-        if self.container.is_some() {
-            return places::files_of_container(spec, instance);
+    /// Where logs are kept in memory, before the first that is.
+    pub(super) fn find_memory(&mut self, spec: &AppSpec) {
+        let places = &mut self.places;
+        if spec.logs.out == LogTarget::Memory && places.memory.is_none() && !places.container {
+            places.memory = Some(home::memory(&self.paths));
         }
-        if spec.logs.out == LogTarget::Memory && self.memory.is_none() {
-            self.memory = Some(home::memory(&self.paths));
+    }
+
+    /// Whether the name of an app gives the same files as another's: then its id is in them.
+    pub(super) fn is_distinct(&mut self, spec: &AppSpec) -> bool {
+        if self.container.is_some() {
+            return false;
         }
         let stem = places::file_name(&spec.name);
-        let distinct = if *stem == *spec.name {
+        if *stem == *spec.name {
             self.stems.contains_key(&stem)
         } else {
             let taken = !self.supervisor.resolve(&Target::Name(stem.clone())).is_empty();
-            let owner = self.stems.entry(stem).or_insert_with(|| spec.name.as_ref().to_owned());
+            let owner = self.stems.get_or_insert_with(stem, || spec.name.as_ref().to_owned());
             taken || **owner != *spec.name
-        };
-        let (logs, pids) = (&*self.paths.logs, &*self.paths.pids);
-        let memory = self.memory.as_deref().unwrap_or(&self.paths.runtime);
-        let places = places::Places { logs, pids, memory };
-        places::files(spec, instance, process, distinct, places)
+        }
     }
 
     /// A pipe for the stream, if the entry has none.
@@ -453,7 +466,7 @@ impl Daemon {
         }
         let id = crate::logs::StreamId { process, stream };
         let journal = self.live.journal(entry.slot, stream);
-        let plan = plan::stream(&entry.spec, entry, stream, &self.settings);
+        let plan = plan::stream(entry, stream, &self.places, &self.settings);
         self.logs.open(id, plan, journal);
         let wanted = self.container.is_some()
             || entry.spec.logs.wants_lines()
@@ -469,7 +482,7 @@ impl Daemon {
             let Some(entry) = self.entries.get(&process) else { continue };
             let child = entry.child.and_then(|child| self.children.get(child));
             let pid = child.filter(|child| child.lives).map(|child| child.pid);
-            let Some(path) = &entry.files.pid_file else { continue };
+            let Some(path) = &entry.files(&self.places).pid_file else { continue };
             let done = match pid {
                 Some(pid) if entry.spec.pm2.is_some() => write_pid_file(path, pid.raw(), ""),
                 Some(pid) => write_pid_file(path, pid.raw(), "\n"),
@@ -519,11 +532,6 @@ fn identity(pid: Pid, pidfd: Option<OwnedFd>) -> Identity {
         _ => 0,
     };
     Identity { pidfs_inode, start_ticks }
-}
-
-/// What is executed: the interpreter or the script, looked up in the app's own `PATH`.
-fn find_program(spec: &AppSpec, files: &[Environment]) -> Option<PathBuf> {
-    find_word(spec.interpreter.as_deref().unwrap_or(&spec.script), spec, files)
 }
 
 /// A program, looked up in the app's own `PATH`.

@@ -48,9 +48,8 @@ mod worker;
 
 pub mod options;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -61,6 +60,7 @@ use crate::logs::Logs;
 use crate::proto::messages::stamp::MessageIds;
 use crate::reactor::waker::Waker;
 use crate::reactor::{Reactor, Readiness, Ready, Slot};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::Supervisor;
 use crate::supervisor::spec::Environment;
 use crate::supervisor::vocabulary::{Effect, Input, ReplyTo, Request};
@@ -83,6 +83,7 @@ use metrics::Figures;
 use news::News;
 use notify::NotifySocket;
 use output::Busy;
+use places::Places;
 use requests::Pending;
 use saving::Saving;
 use sinks::Sinks;
@@ -123,16 +124,15 @@ pub struct Daemon {
     entries: Entries,
     /// Names of log files that are not the app's own name to the letter, by the app that had them
     /// first.
-    stems: BTreeMap<String, String>,
+    stems: SortedMap<String, String>,
+    places: Places,
     /// Processes whose log files go when they are deleted.
-    purges: BTreeSet<ProcId>,
+    purges: SortedSet<ProcId>,
     launcher: Launcher,
     spawner: Spawner,
     groups: Groups,
     oom_kills: OomKills,
     sinks: Sinks,
-    /// Where logs lie that are kept in memory; made when there is one.
-    memory: Option<PathBuf>,
     logs: Logs,
     busy: Busy,
     sweeps: Sweeps,
@@ -144,7 +144,7 @@ pub struct Daemon {
     notify: Option<(NotifySocket, Slot)>,
     waker: Waker,
     connections: Connections,
-    pending: BTreeMap<ReplyTo, Pending>,
+    pending: SortedMap<ReplyTo, Pending>,
     next_reply: u64,
     web: Web,
     turns: Turns,
@@ -157,7 +157,7 @@ pub struct Daemon {
     /// SIGCHLD came and not everything has been reaped.
     reap_due: bool,
     /// Pid files that are not yet as the processes are.
-    pid_files_due: BTreeSet<ProcId>,
+    pid_files_due: SortedSet<ProcId>,
     /// Processes whose child has ended and may have left something in its pipes.
     last_words_due: Vec<ProcId>,
     ending: Ending,
@@ -286,6 +286,11 @@ impl Daemon {
         let is_busy = !self.spawns.is_empty() || !self.pid_files_due.is_empty();
         if !is_busy && self.trim_at.is_some_and(|at| at <= self.now.mono) {
             self.trim_at = None;
+            // What a thousand starts at once had needed.
+            self.effects.shrink_to_fit();
+            self.outcomes.shrink_to_fit();
+            self.spawns.shrink_to_fit();
+            self.last_words_due.shrink_to_fit();
             for shown in self.entries.values_mut().filter_map(|entry| entry.pm2.as_mut()) {
                 shown.trim();
             }

@@ -307,7 +307,8 @@ impl Daemon {
                     "log space low ({percent_free}% free): {removed} old logs removed path={}",
                     path.display()
                 ));
-                let writer = self.entries.iter().find(|(_, entry)| entry.files.has(path));
+                let writer =
+                    self.entries.iter().find(|(_, entry)| entry.files(&self.places).has(path));
                 let details = json!({"percent_free": percent_free, "removed": removed});
                 (writer.map(|(&id, _)| id), "log_space_low", details)
             }
@@ -342,7 +343,7 @@ impl Daemon {
         self.pm2.listeners = self.connections.pm2_listeners();
         self.news.bus = self.pm2.has_listeners();
         self.own_log.tap(self.news.bus);
-        for (&process, entry) in &self.entries {
+        for (&process, entry) in self.entries.iter() {
             let wanted = self.container.is_some()
                 || entry.spec.logs.wants_lines()
                 || self.news.wants_lines(&entry.subject);

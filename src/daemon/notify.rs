@@ -121,7 +121,7 @@ impl Daemon {
         if let Some(notification) =
             self.children.get_mut(id).and_then(|child| child.notification.take())
         {
-            self.drop_notification(notification);
+            self.drop_notification(*notification);
         }
     }
 

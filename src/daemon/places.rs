@@ -29,24 +29,36 @@ impl Files {
 }
 
 /// Directories in which files are made that nobody named.
-#[derive(Clone, Copy, Debug)]
-pub struct Places<'a> {
-    pub logs: &'a Path,
-    pub pids: &'a Path,
-    /// A file system that is memory.
-    pub memory: &'a Path,
+#[derive(Debug)]
+pub struct Places {
+    pub logs: PathBuf,
+    pub pids: PathBuf,
+    /// On a file system that is memory; found when the first log is kept there.
+    pub memory: Option<PathBuf>,
+    /// A container has only files that were asked for by name.
+    pub container: bool,
+}
+
+impl Places {
+    /// The files of an instance; see [`files`].
+    #[must_use]
+    pub fn files(&self, spec: &AppSpec, instance: u32, id: ProcId, distinct: bool) -> Files {
+        if self.container {
+            return files_of_container(spec, instance, self);
+        }
+        files(spec, instance, id, distinct, self)
+    }
+
+    /// What is kept in memory of one stream: a small file where files are memory. So it is moved,
+    /// read, followed and found again as every other log.
+    fn memory_file(&self, id: ProcId, suffix: &str) -> Option<PathBuf> {
+        Some(self.memory.as_ref()?.join(format!("{id}-{suffix}.log")))
+    }
 }
 
 /// Chooses the files of an instance. `distinct`: another app's name gives the same file names, so
 /// the id follows the name.
-#[must_use]
-pub fn files(
-    spec: &AppSpec,
-    instance: u32,
-    id: ProcId,
-    distinct: bool,
-    places: Places<'_>,
-) -> Files {
+fn files(spec: &AppSpec, instance: u32, id: ProcId, distinct: bool, places: &Places) -> Files {
     let Places { logs, pids, .. } = places;
     let mut stem = file_name(&spec.name);
     if distinct {
@@ -61,7 +73,7 @@ pub fn files(
     let target = |target: &LogTarget, suffix: &str| match target {
         LogTarget::Default => Some(logs.join(format!("{own}-{suffix}.log"))),
         LogTarget::Nowhere => None,
-        LogTarget::Memory => Some(memory_file(places.memory, id, suffix)),
+        LogTarget::Memory => places.memory_file(id, suffix),
         LogTarget::File(path) if numbered => Some(with_instance(path, instance)),
         LogTarget::File(path) => Some(path.clone()),
     };
@@ -84,7 +96,7 @@ pub fn files(
 }
 
 /// The files of a process that PM2's client declared: the names that PM2 makes of the client's.
-fn files_of_pm2(spec: &AppSpec, id: ProcId, stem: &str, places: Places<'_>) -> Files {
+fn files_of_pm2(spec: &AppSpec, id: ProcId, stem: &str, places: &Places) -> Files {
     let Places { logs, pids, .. } = places;
     let numbered = |path: PathBuf| match spec.logs.merge {
         true => path,
@@ -93,7 +105,7 @@ fn files_of_pm2(spec: &AppSpec, id: ProcId, stem: &str, places: Places<'_>) -> F
     let target = |target: &LogTarget, suffix: &str| match target {
         LogTarget::Default => Some(numbered(logs.join(format!("{stem}-{suffix}.log")))),
         LogTarget::Nowhere => None,
-        LogTarget::Memory => Some(memory_file(places.memory, id, suffix)),
+        LogTarget::Memory => places.memory_file(id, suffix),
         LogTarget::File(path) => Some(numbered(path.clone())),
     };
     let pair = [target(&spec.logs.out, "out"), target(&spec.logs.error, "error")];
@@ -105,12 +117,6 @@ fn files_of_pm2(spec: &AppSpec, id: ProcId, stem: &str, places: Places<'_>) -> F
     let pid_file = spec.pid_file.clone().unwrap_or_else(|| pids.join(format!("{stem}.pid")));
     let shared = pair[0].is_some() && pair[0] == pair[1];
     Files { logs: pair, both, shared, pid_file: Some(with_id(&pid_file, id, "pid")) }
-}
-
-/// What is kept in memory of one stream: a small file where files are memory. So it is moved, read,
-/// followed and found again as every other log.
-fn memory_file(memory: &Path, id: ProcId, suffix: &str) -> PathBuf {
-    memory.join(format!("{id}-{suffix}.log"))
 }
 
 /// `web.log` of process 2 is `web-2.log`, and so is `web-1.log`; what does not end in `extension`
@@ -132,10 +138,7 @@ fn with_id(path: &Path, id: ProcId, extension: &str) -> PathBuf {
 }
 
 /// The files of an instance in a container: only those that were asked for by name.
-#[must_use]
-pub fn files_of_container(spec: &AppSpec, instance: u32) -> Files {
-    let nowhere = Path::new("/");
-    let places = Places { logs: nowhere, pids: nowhere, memory: nowhere };
+fn files_of_container(spec: &AppSpec, instance: u32, places: &Places) -> Files {
     let all = files(spec, instance, ProcId(0), false, places);
     let keep = |path: &Option<PathBuf>, target: &LogTarget| match target {
         LogTarget::File(_) => path.clone(),

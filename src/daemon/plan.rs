@@ -8,6 +8,7 @@ use crate::base::{ProcId, Stream};
 use crate::config::settings::Settings;
 use crate::daemon::entries::Entry;
 use crate::daemon::launch::put;
+use crate::daemon::places::Places;
 use crate::logs::{DatePattern, StreamPlan};
 use crate::supervisor::spec::{AppSpec, Environment, LogTarget};
 use crate::sys::args::{CArgs, NulError};
@@ -194,15 +195,17 @@ const IN_MEMORY: u64 = 32 * 1024;
 
 /// What becomes of one stream.
 #[must_use]
-pub fn stream(spec: &AppSpec, entry: &Entry, stream: Stream, settings: &Settings) -> StreamPlan {
-    let logs = &spec.logs;
+pub fn stream(entry: &Entry, stream: Stream, places: &Places, settings: &Settings) -> StreamPlan {
+    let logs = &entry.spec.logs;
+    let files = entry.files(places);
+    let [out, error] = files.logs;
     let in_memory = logs.out == LogTarget::Memory;
     let max_size = logs.max_size.unwrap_or(settings.log.max_size);
     StreamPlan {
         app: entry.subject.name.clone(),
-        target: entry.files.logs[stream.index()].clone(),
-        both: entry.files.both.clone(),
-        shared: entry.files.shared,
+        target: if stream == Stream::Out { out } else { error },
+        both: files.both,
+        shared: files.shared,
         format: logs.format,
         date: logs.date.as_deref().map(|pattern| DatePattern::compile(pattern).0),
         max_size: if in_memory { IN_MEMORY } else { max_size },

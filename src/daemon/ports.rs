@@ -3,11 +3,10 @@
 //! A port is free when no living child of ours was given it and it can be bound. What a process
 //! that rests had last is kept for it, as long as there is another choice.
 
-use std::collections::BTreeSet;
-
 use crate::base::{Pid, ProcId, SpawnError};
 use crate::daemon::Daemon;
 use crate::proto::messages::error::{Code, ErrorReply};
+use crate::sorted::SortedSet;
 use crate::supervisor::Process;
 use crate::supervisor::vocabulary::PortWish;
 use crate::sys::{net, proc};
@@ -26,9 +25,9 @@ impl Daemon {
     ) -> Result<Option<u16>, SpawnError> {
         let Some(PortWish { ports, last }) = wish else { return Ok(None) };
         let others = self.supervisor.processes().filter(|other| other.id() != process);
-        let kept: BTreeSet<u16> = others.filter_map(Process::last_port).collect();
+        let kept: SortedSet<u16> = others.filter_map(Process::last_port).collect();
         let living = self.children.iter().filter(|(_, child)| child.lives);
-        let taken: BTreeSet<u16> = living.filter_map(|(_, child)| child.port).collect();
+        let taken: SortedSet<u16> = living.filter_map(|(_, child)| child.port).collect();
         ports.choose(instance, last, &|port| kept.contains(&port), &mut |port| {
             !taken.contains(&port) && net::can_bind(port)
         })

@@ -14,6 +14,7 @@ use crate::proto::messages::entry::{Entry, Facts, LogPaths};
 use crate::proto::messages::event::{millis, process_event};
 use crate::proto::messages::session::Answer;
 use crate::proto::messages::stamp::timestamp;
+use crate::sorted::SortedSet;
 use crate::supervisor::Process;
 use crate::supervisor::spec::LogFull;
 use crate::supervisor::vocabulary::Target;
@@ -103,11 +104,10 @@ impl Daemon {
                 .map(|at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
             changed.is_none_or(|changed| WallTime(changed) > process.created_at())
         });
-        let entry = self.entries.get(&id);
+        let files = self.entries.get(&id).map(|entry| entry.files(&self.places));
         let path = |stream: Stream| {
-            entry
-                .and_then(|entry| entry.files.logs[stream.index()].as_ref())
-                .map(|path| path.to_string_lossy().into_owned())
+            let path = files.as_ref()?.logs[stream.index()].as_ref()?;
+            Some(path.to_string_lossy().into_owned())
         };
         let dropped = Stream::BOTH
             .iter()
@@ -237,7 +237,7 @@ impl Daemon {
             Ok(ids) => ids,
             Err(error) => return Answer::Error(error),
         };
-        let mut names = std::collections::BTreeSet::new();
+        let mut names = SortedSet::new();
         let definitions: Vec<Value> = ids
             .into_iter()
             .filter_map(|id| self.supervisor.process(id))

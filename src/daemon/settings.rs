@@ -178,7 +178,7 @@ impl Daemon {
             self.drain(id.process, id.stream);
             let Some(entry) = self.entries.get(&id.process) else { continue };
             let journal = self.live.journal(entry.slot, id.stream);
-            let plan = plan::stream(&entry.spec, entry, id.stream, &self.settings);
+            let plan = plan::stream(entry, id.stream, &self.places, &self.settings);
             self.logs.open(id, plan, journal);
         }
     }

@@ -5,12 +5,12 @@
 //! environment. Looking for orphans costs a pass over our children, so stops that come together
 //! share one.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::{ChildId, Pid, Signal, Time};
 use crate::daemon::Daemon;
 use crate::daemon::plan::cookie_variable;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::vocabulary::Input;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::{kill, tree};
@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// Trees whose main process is gone and that may have members left.
 #[derive(Debug, Default)]
 pub struct Sweeps {
-    open: BTreeMap<ChildId, Sweep>,
+    open: SortedMap<ChildId, Sweep>,
     /// When to look again; `None`: nothing happened since the last look.
     due: Option<Time>,
     last: Time,
@@ -39,7 +39,7 @@ struct Sweep {
     everywhere: bool,
     /// To be passed on to members that did not get it with the group.
     signal: Option<Signal>,
-    told: BTreeSet<Pid>,
+    told: SortedSet<Pid>,
     reported: Option<usize>,
 }
 
@@ -108,7 +108,7 @@ impl Daemon {
             group: self.groups.of(child),
             everywhere: child.adopted.is_some(),
             signal,
-            told: BTreeSet::new(),
+            told: SortedSet::new(),
             reported: None,
         };
         // In the turn of the reaping the group's number is still its own, or free.
@@ -181,7 +181,10 @@ impl Daemon {
             }
             !members.is_empty()
         });
-        self.sweeps.open.append(&mut open);
+        for (id, sweep) in std::mem::take(&mut self.sweeps.open) {
+            open.insert(id, sweep);
+        }
+        self.sweeps.open = open;
         if self.sweeps.open.values().any(|sweep| sweep.everywhere || sweep.signal.is_none()) {
             self.sweeps.due = Some(self.now.mono.after(POLL));
         }

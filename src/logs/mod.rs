@@ -37,7 +37,6 @@ mod vocabulary;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -48,6 +47,7 @@ use crate::logs::engine::{Engine, Head, Watch};
 use crate::logs::format::Style;
 use crate::logs::stage::Staged;
 use crate::logs::table::FileId;
+use crate::sorted::SortedMap;
 use crate::sys;
 
 pub use journal::{Journal, WORDS as JOURNAL_WORDS};
@@ -61,7 +61,7 @@ pub use vocabulary::{
 /// All streams of all processes.
 pub struct Logs {
     stage_dir: Box<Path>,
-    streams: BTreeMap<StreamId, Box<StreamLog>>,
+    streams: SortedMap<StreamId, Box<StreamLog>>,
     engine: Engine,
 }
 
@@ -82,7 +82,7 @@ impl Logs {
     pub fn new(settings: LogSettings) -> Self {
         Self {
             stage_dir: settings.stage_dir.into(),
-            streams: BTreeMap::new(),
+            streams: SortedMap::new(),
             engine: Engine::new(settings.total),
         }
     }

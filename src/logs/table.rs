@@ -1,10 +1,10 @@
 //! All log files, each once, however many streams are written to it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
 use crate::logs::file::LogFile;
+use crate::sorted::SortedMap;
 
 /// Names an entry of [`Files`] for as long as it has users.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -15,7 +15,7 @@ pub struct FileId(usize);
 pub struct Files {
     slots: Vec<Option<LogFile>>,
     free: Vec<usize>,
-    by_path: BTreeMap<Rc<Path>, FileId>,
+    by_path: SortedMap<Rc<Path>, FileId>,
 }
 
 impl Files {

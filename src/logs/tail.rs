@@ -19,6 +19,7 @@ use crate::logs::file::{LogFile, millis};
 use crate::logs::lines::{LINE_CAP, without_return};
 use crate::logs::rotate::numbered;
 use crate::logs::vocabulary::{LogLine, StreamId, TailQuery};
+use crate::sorted::SortedMap;
 use crate::sys::route::Route;
 
 /// Bytes searched per stream, at most.
@@ -208,12 +209,12 @@ pub fn merge(streams: Vec<Found>, lines: usize) -> Vec<LogLine> {
     let mut all = streams;
     // Stable, and each stream's keys rise: the order within a stream stays.
     all.sort_by_key(|found| found.key);
-    let mut counts = std::collections::BTreeMap::new();
+    let mut counts = SortedMap::new();
     let mut kept: Vec<_> = all
         .into_iter()
         .rev()
         .filter(|found| {
-            let count = counts.entry(found.line.id.process).or_insert(0_usize);
+            let count = counts.get_or_insert_with(found.line.id.process, || 0_usize);
             *count += 1;
             *count <= lines
         })

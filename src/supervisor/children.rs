@@ -1,14 +1,13 @@
 //! Which child sits where. A child that is not listed here is nobody's: its news are dropped.
 
-use std::collections::BTreeMap;
-
 use crate::base::ChildId;
+use crate::sorted::SortedMap;
 use crate::supervisor::process::Seat;
 
 /// The children that were asked for and are not done with.
 #[derive(Debug, Default)]
 pub(super) struct Children {
-    seats: BTreeMap<ChildId, Seat>,
+    seats: SortedMap<ChildId, Seat>,
     /// Above every number given so far.
     next: u64,
 }

@@ -3,10 +3,10 @@
 //! All or nothing: everything is checked before anything is entered. A check that fails refuses
 //! the request; what fails later (a program that is not there) is an outcome.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::base::ProcId;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::dependencies::find_circle;
 use crate::supervisor::process::{Change, Goal, Seat};
 use crate::supervisor::requests::refuse;
@@ -77,13 +77,13 @@ impl Supervisor {
     /// More or fewer instances of the apps that these processes belong to.
     pub(super) fn scale(
         &mut self,
-        ids: &BTreeSet<ProcId>,
+        ids: &SortedSet<ProcId>,
         scale: Scale,
         turn: &mut Turn<'_>,
     ) -> Tasks {
-        let mut names: BTreeMap<Rc<str>, ProcId> = BTreeMap::new();
+        let mut names: SortedMap<Rc<str>, ProcId> = SortedMap::new();
         for process in ids.iter().filter_map(|&id| self.table.get(id)) {
-            names.entry(Rc::clone(process.name())).or_insert_with(|| process.id());
+            names.get_or_insert_with(Rc::clone(process.name()), || process.id());
         }
         let mut tasks = Vec::new();
         for (name, first) in names {
@@ -138,7 +138,7 @@ impl Supervisor {
         if existing == Existing::Rename {
             self.rename(&mut apps);
         }
-        let mut new: BTreeMap<&str, &Rc<AppSpec>> = BTreeMap::new();
+        let mut new: SortedMap<&str, &Rc<AppSpec>> = SortedMap::new();
         for spec in &apps {
             if new.insert(&spec.name, spec).is_some() {
                 return Err(Refusal::Invalid(format!("{} is defined twice", spec.name)));
@@ -184,7 +184,7 @@ impl Supervisor {
     }
 
     fn rename(&self, apps: &mut [Rc<AppSpec>]) {
-        let mut taken: BTreeSet<Rc<str>> = BTreeSet::new();
+        let mut taken: SortedSet<Rc<str>> = SortedSet::new();
         for spec in apps {
             let is_free = |name: &str| self.table.members(name).is_empty() && !taken.contains(name);
             if !is_free(&spec.name) {
@@ -271,7 +271,7 @@ impl Supervisor {
         tasks: &mut Tasks,
         turn: &mut Turn<'_>,
     ) {
-        let taken: BTreeSet<u32> =
+        let taken: SortedSet<u32> =
             self.table.instances(&spec.name).into_iter().map(|(number, _)| number).collect();
         let free: Vec<u32> = (0..).filter(|number| !taken.contains(number)).take(count).collect();
         for instance in free {

@@ -9,10 +9,10 @@
 //! has come. When what is missing fails, the requests in progress for the waiting process fail
 //! ([`Failure::Dependency`]); the process goes on waiting, and starts when the other has recovered.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::base::ProcId;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::process::{Change, Event, Process, Seat};
 use crate::supervisor::spec::{AppSpec, Condition};
 use crate::supervisor::vocabulary::Failure;
@@ -22,9 +22,9 @@ use crate::supervisor::{Supervisor, Todo, Turn};
 #[derive(Debug, Default)]
 pub(super) struct Dependencies {
     /// What is missed, and by whom.
-    missed: BTreeSet<(ProcId, Need, ProcId)>,
+    missed: SortedSet<(ProcId, Need, ProcId)>,
     /// The same from the other side: each waiting process misses one thing.
-    waiting: BTreeMap<ProcId, (ProcId, Need)>,
+    waiting: SortedMap<ProcId, (ProcId, Need)>,
 }
 
 /// A [`Condition`] with an order.
@@ -162,7 +162,7 @@ impl Supervisor {
     }
 
     /// An app outside `leaving` that needs `name`.
-    pub(super) fn dependent_on(&self, name: &str, leaving: &BTreeSet<ProcId>) -> Option<&Rc<str>> {
+    pub(super) fn dependent_on(&self, name: &str, leaving: &SortedSet<ProcId>) -> Option<&Rc<str>> {
         self.table.apps().find(|app| {
             self.table.definition(app).is_some_and(|spec| depends(spec, name))
                 && self.table.members(app).iter().any(|id| !leaving.contains(id))
@@ -196,7 +196,7 @@ pub(super) fn find_circle<'a>(
     roots: impl Iterator<Item = &'a str>,
     definition: impl Fn(&str) -> Option<&'a Rc<AppSpec>>,
 ) -> Option<Vec<&'a str>> {
-    let mut finished = BTreeSet::new();
+    let mut finished = SortedSet::new();
     for root in roots {
         // The way from the root to here, each name with the number of its dependencies seen.
         let mut way: Vec<(&str, usize)> = vec![(root, 0)];
@@ -224,7 +224,7 @@ pub(super) fn find_circle<'a>(
 
 /// Sorts `count` things so that each `before` of a pair comes before its `after`. In a circle, and
 /// behind one, there is no such order: `None`.
-pub(super) fn in_order(count: usize, pairs: &BTreeSet<(usize, usize)>) -> Option<Vec<usize>> {
+pub(super) fn in_order(count: usize, pairs: &SortedSet<(usize, usize)>) -> Option<Vec<usize>> {
     let mut open = vec![0_usize; count];
     for &(_, after) in pairs {
         open[after] += 1;

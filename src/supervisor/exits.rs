@@ -37,15 +37,21 @@ pub enum ExitReason {
 
 /// The last [`KEPT`] ends, oldest first. Takes no memory before the first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Exits(Vec<Exit>);
+pub(super) struct Exits(Box<[Exit]>);
 
 impl Exits {
     pub(super) fn record(&mut self, exit: Exit) {
         if self.0.len() == KEPT {
-            self.0.remove(0);
+            self.0.rotate_left(1);
+            if let Some(last) = self.0.last_mut() {
+                *last = exit;
+            }
+            return;
         }
-        self.0.reserve_exact(KEPT - self.0.len());
-        self.0.push(exit);
+        let mut exits = std::mem::take(&mut self.0).into_vec();
+        exits.reserve_exact(1);
+        exits.push(exit);
+        self.0 = exits.into_boxed_slice();
     }
 
     /// Takes over what a child beside this process came to.

@@ -10,10 +10,11 @@
 //! Requests meet at processes. What is in progress is superseded when the goal becomes another;
 //! what has not begun is superseded by a later request that wants the opposite.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::base::ProcId;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::dependencies::in_order;
 use crate::supervisor::judge::{Judgement, judge};
 use crate::supervisor::outcome::{is_broken, not_found, outcome};
@@ -104,10 +105,10 @@ impl Supervisor {
     fn group(&self, plan: &Plan) -> (Vec<Group>, Vec<usize>, Vec<usize>) {
         let mut group_of = Vec::with_capacity(plan.tasks.len());
         let mut groups: Vec<Group> = Vec::new();
-        let mut apps: BTreeMap<Rc<str>, usize> = BTreeMap::new();
+        let mut apps: SortedMap<Rc<str>, usize> = SortedMap::new();
         for (index, (id, _)) in plan.tasks.iter().enumerate() {
             let name = self.table.get(*id).map_or_else(|| Rc::from(""), |it| Rc::clone(it.name()));
-            let group = *apps.entry(name).or_insert_with(|| {
+            let group = *apps.get_or_insert_with(name, || {
                 groups.push(Group::default());
                 groups.len() - 1
             });
@@ -116,8 +117,8 @@ impl Supervisor {
             groups[group].open += 1;
         }
         // Pairs of a dependency and its dependent.
-        let mut pairs = BTreeSet::new();
-        for (name, &group) in &apps {
+        let mut pairs = SortedSet::new();
+        for (name, &group) in apps.iter() {
             for dependency in self.table.definition(name).map_or(&[][..], |spec| &spec.depends_on) {
                 if let Some(&before) = apps.get(dependency.name.as_str()) {
                     pairs.insert((before, group));

@@ -1,9 +1,9 @@
 //! What a request asks of which process.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::base::ProcId;
+use crate::sorted::SortedSet;
 use crate::supervisor::process::{Event, Process, Seat};
 use crate::supervisor::spec::{AppSpec, Ports};
 use crate::supervisor::tasks::{Job, Order, Plan};
@@ -118,8 +118,8 @@ impl Supervisor {
 
     /// The processes that targets name, each once, and the targets that name none. `all` names
     /// none only by being empty, which is no error.
-    fn find(&self, targets: Vec<Target>) -> (BTreeSet<ProcId>, Vec<Target>) {
-        let mut ids = BTreeSet::new();
+    fn find(&self, targets: Vec<Target>) -> (SortedSet<ProcId>, Vec<Target>) {
+        let mut ids = SortedSet::new();
         let mut missing = Vec::new();
         for target in targets {
             let found = self.table.resolve(&target);
@@ -134,7 +134,7 @@ impl Supervisor {
     /// The definitions of processes after a change. What was shared stays shared.
     fn changed(
         &self,
-        ids: &BTreeSet<ProcId>,
+        ids: &SortedSet<ProcId>,
         change: Option<Redefinition>,
     ) -> Vec<(ProcId, Option<Rc<AppSpec>>)> {
         let all = |spec: Option<Rc<AppSpec>>| ids.iter().map(|&id| (id, spec.clone())).collect();
@@ -166,7 +166,7 @@ impl Supervisor {
     }
 
     /// An app that others need stays as long as they do.
-    fn may_delete(&self, ids: &BTreeSet<ProcId>) -> Result<(), Refusal> {
+    fn may_delete(&self, ids: &SortedSet<ProcId>) -> Result<(), Refusal> {
         let mut names: Vec<&str> = Vec::new();
         for process in ids.iter().filter_map(|&id| self.table.get(id)) {
             let name = process.name().as_ref();
@@ -199,7 +199,7 @@ pub(super) fn refuse(to: ReplyTo, refusal: Refusal, turn: &mut Turn<'_>) {
     turn.effects.push(Effect::Reply { to, reply: Reply::Refused(refusal) });
 }
 
-fn all(ids: &BTreeSet<ProcId>, job: &Job) -> Vec<(ProcId, Job)> {
+fn all(ids: &SortedSet<ProcId>, job: &Job) -> Vec<(ProcId, Job)> {
     ids.iter().map(|&id| (id, job.clone())).collect()
 }
 

@@ -30,8 +30,8 @@ const SPAWN_PAUSE: Duration = Duration::from_millis(100);
 pub struct History {
     /// Unstable runs since the last stable one.
     pub unstable: u32,
-    /// The last pause; zero: there was none.
-    pause: Duration,
+    /// The last pause, in milliseconds; zero: there was none.
+    pause: u32,
     /// When the first of those unstable runs began.
     pub failing_since: Option<Time>,
     /// When the first run began since it was asked to start.
@@ -73,9 +73,10 @@ impl RestartPolicy<'_> {
     /// The same for a run that was ended because it was unhealthy.
     pub fn judge_run(self, history: &mut History, uptime: Duration, age: Duration) -> Verdict {
         if uptime >= FORGET_AFTER {
-            history.pause = Duration::ZERO;
+            history.pause = 0;
         }
-        let window = self.0.unstable_window.then(|| self.0.min_uptime * self.0.max_restarts);
+        let window =
+            self.0.unstable_window.then(|| self.0.min_uptime.saturating_mul(self.0.max_restarts));
         let unstable = uptime < self.0.min_uptime;
         if unstable && window.is_none_or(|window| age < window) {
             return self.judge_unstable(history);
@@ -130,12 +131,11 @@ impl RestartPolicy<'_> {
 
     fn growing_pause(self, history: &mut History) -> Duration {
         let first = self.0.exp_backoff_restart_delay;
-        history.pause = if history.pause.is_zero() {
-            first
-        } else {
-            (history.pause * 3 / 2).min(LONGEST_PAUSE.max(first))
-        };
-        history.pause
+        let last = Duration::from_millis(history.pause.into());
+        let pause =
+            if last.is_zero() { first } else { (last * 3 / 2).min(LONGEST_PAUSE.max(first)) };
+        history.pause = u32::try_from(pause.as_millis()).unwrap_or(u32::MAX);
+        pause
     }
 }
 

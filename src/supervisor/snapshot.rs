@@ -7,12 +7,12 @@
 //!
 //! A process that gave up is written as one that should run: it is tried again.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::{ChildId, Now, Pid, ProcId, WallTime};
+use crate::sorted::SortedMap;
 use crate::supervisor::process::{Change, Event, Goal, Life, Process, Seat, State};
 use crate::supervisor::spec::{AppSpec, Environment, Ports};
 use crate::supervisor::table::Fate;
@@ -108,13 +108,14 @@ impl Supervisor {
             next_child: self.children.next().0,
             ..Snapshot::default()
         };
-        let mut definitions: HashMap<*const AppSpec, usize> = HashMap::new();
-        let mut environments: HashMap<Rc<Environment>, usize> = HashMap::new();
+        let mut definitions: SortedMap<*const AppSpec, usize> = SortedMap::new();
+        let mut environments: SortedMap<Rc<Environment>, usize> = SortedMap::new();
         for process in self.table.iter() {
             let spec = process.spec();
-            let definition = *definitions.entry(Rc::as_ptr(spec)).or_insert_with(|| {
+            let definition = *definitions.get_or_insert_with(Rc::as_ptr(spec), || {
                 let next = snapshot.environments.len();
-                let inherited = *environments.entry(Rc::clone(&spec.inherited)).or_insert(next);
+                let inherited =
+                    *environments.get_or_insert_with(Rc::clone(&spec.inherited), || next);
                 if inherited == next {
                     snapshot.environments.push(Rc::clone(&spec.inherited));
                 }

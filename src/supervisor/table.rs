@@ -1,9 +1,9 @@
 //! The table: processes by id, the apps they belong to, and who sits beside whom during a reload.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::base::{ProcId, WallTime};
+use crate::sorted::SortedMap;
 use crate::supervisor::exits::Exits;
 use crate::supervisor::process::{Goal, Process, Seat, State};
 use crate::supervisor::restart::History;
@@ -13,10 +13,10 @@ use crate::supervisor::vocabulary::{Failure, Target};
 /// All processes. Small per process: what most of them do not have is kept elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    processes: BTreeMap<ProcId, Box<Process>>,
-    sides: BTreeMap<ProcId, Box<Side>>,
+    processes: SortedMap<ProcId, Box<Process>>,
+    sides: SortedMap<ProcId, Box<Side>>,
     /// The processes of each app, by id. No app is without a process.
-    apps: BTreeMap<Rc<str>, Vec<ProcId>>,
+    apps: SortedMap<Rc<str>, Vec<ProcId>>,
     /// Above every id in the table.
     next_id: u32,
 }
@@ -94,7 +94,7 @@ impl Table {
 
     /// Puts a process into the list of its app; gives its name and namespace.
     fn enter_name(&mut self, id: ProcId, spec: &AppSpec) -> (Rc<str>, Rc<str>) {
-        let members = self.apps.entry(Rc::clone(&spec.name)).or_default();
+        let members = self.apps.get_or_default(Rc::clone(&spec.name));
         let place = members.partition_point(|&member| member < id);
         members.insert(place, id);
         (Rc::clone(&spec.name), Rc::clone(&spec.namespace))

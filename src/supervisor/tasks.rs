@@ -1,10 +1,11 @@
 //! The parts of operations: tasks, groups of tasks, and which of them may begin.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{ExitStatus, Pid, ProcId, Signal, Time};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::process::{Change, Goal};
 use crate::supervisor::spec::{AppSpec, Ports};
 use crate::supervisor::vocabulary::{Instead, Options, Outcome, Patience, ReplyTo, Target, Until};
@@ -76,9 +77,9 @@ pub(super) enum Order {
 /// Operations in progress.
 #[derive(Debug, Default)]
 pub(super) struct Operations {
-    pub(super) running: BTreeMap<OperationId, Operation>,
+    pub(super) running: SortedMap<OperationId, Operation>,
     /// The open tasks of each process.
-    pub(super) watchers: BTreeSet<(ProcId, TaskId)>,
+    pub(super) watchers: SortedSet<(ProcId, TaskId)>,
     pub(super) next: u64,
 }
 

@@ -3,9 +3,8 @@
 //! An ordered set instead of a heap: exact cancelling, no dead entries, the same order on every
 //! run. Nothing ticks: without an armed timer there is no deadline.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::base::{ProcId, Time};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::process::Seat;
 use crate::supervisor::tasks::OperationId;
 
@@ -44,8 +43,8 @@ impl Due {
 /// Each thing has at most one deadline, so arming again moves it.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    queue: BTreeSet<(Time, Due)>,
-    armed: BTreeMap<Due, Time>,
+    queue: SortedSet<(Time, Due)>,
+    armed: SortedMap<Due, Time>,
 }
 
 impl Timers {

@@ -10,10 +10,10 @@
 //! opened. Zombies do not count. Not found is what has left the session *and* dropped its
 //! environment *and* lost its parent: for that there are control groups.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use crate::base::{Pid, Signal};
+use crate::sorted::SortedMap;
 use crate::sys::pidfd::PidFd;
 use crate::sys::proc::{self, Stat};
 use crate::sys::{is, kill, process};
@@ -52,7 +52,7 @@ pub fn members(
     known: Known<'_>,
 ) -> io::Result<Vec<Pid>> {
     let tree = Tree { leader, leader_lives: false, cookie, everywhere, known };
-    Ok(tree.search()?.into_keys().collect())
+    Ok(tree.search()?.keys().copied().collect())
 }
 
 /// Stops every member of a tree, searches again until no new one appears, then kills them all.
@@ -134,7 +134,7 @@ struct Tree<'a> {
 }
 
 /// Members found so far and their start times.
-type Found = BTreeMap<Pid, u64>;
+type Found = SortedMap<Pid, u64>;
 
 impl Tree<'_> {
     fn freeze_and_kill(&self) -> io::Result<Killed> {
@@ -159,7 +159,7 @@ impl Tree<'_> {
                 break;
             }
         }
-        for (&pid, &start) in &found {
+        for (&pid, &start) in found.iter() {
             match send(pid, start, Signal::KILL) {
                 Ok(()) => killed.count += 1,
                 Err(error) if is(&error, libc::ESRCH) => {}

@@ -1,8 +1,6 @@
 //! How actions are asked for and reported: one line per process, or one JSON document, and the
 //! exit code that fits all of them.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
 use crate::cli::args::Parsed;
@@ -14,6 +12,7 @@ use crate::cli::error::{End, Failure};
 use crate::cli::exit::Exit;
 use crate::cli::output::results;
 use crate::cli::session::Session;
+use crate::sorted::SortedSet;
 
 /// What came of one or more requests.
 #[derive(Debug, Default)]
@@ -105,7 +104,7 @@ pub fn report(
         session.screen.warning(warning, None);
     }
     // What is wrong with the host fails all instances in the same words: once is enough.
-    let mut told = BTreeSet::new();
+    let mut told = SortedSet::new();
     for failure in failures.iter().filter(|failure| told.insert(failure.message.as_str())) {
         session.screen.failure(failure);
     }

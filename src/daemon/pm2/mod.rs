@@ -24,7 +24,6 @@ mod records;
 mod sockets;
 mod system;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::base::{Pid, ProcId, WallTime};
@@ -32,6 +31,8 @@ use crate::config::paths::Pm2Paths;
 use crate::config::pm2;
 use crate::daemon::entries::Entry;
 use crate::daemon::key::ConnId;
+use crate::daemon::places::Places;
+use crate::sorted::SortedSet;
 use crate::supervisor::Process;
 use crate::supervisor::spec::AppSpec;
 use crate::supervisor::vocabulary::Status;
@@ -56,7 +57,7 @@ pub struct Pm2 {
     /// A client said that it is about to end the daemon: nothing is restarted any more.
     being_killed: Option<ConnId>,
     /// Processes in the middle of a reload that a client asked for.
-    reloading: BTreeSet<ProcId>,
+    reloading: SortedSet<ProcId>,
     /// Whose end the last notice told.
     crashed: Option<ProcId>,
     /// The client that ended the daemon waits for a signal.
@@ -79,6 +80,7 @@ impl Pm2 {
         process: Option<&Process>,
         spec: &AppSpec,
         entry: &Entry,
+        places: &Places,
         now: WallTime,
     ) -> Vec<(String, String)> {
         let mut all = Vec::new();
@@ -89,7 +91,7 @@ impl Pm2 {
             }
             return all;
         };
-        let files = entry.pm2_files();
+        let files = entry.pm2_files(places);
         let again = process.is_some_and(|process| process.status() != Status::Starting);
         let restarts = process.map_or(0, Process::restarts) + u32::from(again);
         let created = process.map_or(now, Process::created_at);

@@ -59,7 +59,7 @@ impl Daemon {
         if entry.pm2.as_deref().is_some_and(is_prepared) {
             return true;
         }
-        let files = entry.pm2_files();
+        let files = entry.pm2_files(&self.places);
         let shown = entry.pm2.get_or_insert_default();
         let declared = pm2::declared(spec);
         let unique_id = match declared.as_ref().and_then(|it| it.get("unique_id")?.as_str()) {
@@ -205,8 +205,13 @@ impl Daemon {
             let unique_id = declared.as_ref().and_then(|it| it.get("unique_id")?.as_str());
             let unique_id =
                 unique_id.map_or_else(|| uuid(entry.cookie, u64::from(id.0)), str::to_owned);
-            let fixed =
-                Fixed::new(shown.process, declared.as_ref(), &env, &entry.pm2_files(), &unique_id);
+            let fixed = Fixed::new(
+                shown.process,
+                declared.as_ref(),
+                &env,
+                &entry.pm2_files(&self.places),
+                &unique_id,
+            );
             view::record(&mut out, shown.process, &fixed, shown.known, usage);
         }
         out.push(b']');

@@ -3,7 +3,6 @@
 //! A place that is taken is tried again from time to time; supervision never waits for it. What is
 //! beyond loopback is listened on only when a token is configured.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -22,6 +21,7 @@ use crate::daemon::socket::{Acceptor, Peer};
 use crate::proto::http::access;
 use crate::proto::protocol::Protocol;
 use crate::proto::ws::code;
+use crate::sorted::SortedMap;
 use crate::sys::describe;
 
 /// Answers to requests of REST.
@@ -48,7 +48,7 @@ pub struct Web {
     pub overrides: Overrides,
     places: Vec<Place>,
     retry_at: Option<Time>,
-    suspects: BTreeMap<Suspect, Failures>,
+    suspects: SortedMap<Suspect, Failures>,
     counts: Counts,
 }
 
@@ -178,7 +178,8 @@ impl Web {
         if self.suspects.len() >= MAX_SUSPECTS {
             self.suspects.retain(|_, failures| failures.is_fresh(now));
         }
-        let failures = self.suspects.entry(suspect).or_insert(Failures { since: now, count: 0 });
+        let failures =
+            self.suspects.get_or_insert_with(suspect, || Failures { since: now, count: 0 });
         if !failures.is_fresh(now) {
             *failures = Failures { since: now, count: 0 };
         }

@@ -99,7 +99,7 @@ impl Daemon {
         ids.iter()
             .filter_map(|id| {
                 let (process, entry) = (self.supervisor.process(*id)?, self.entries.get(id)?);
-                let files = entry.pm2_files();
+                let files = entry.pm2_files(&self.places);
                 let usage = self.usage(process);
                 let health = process.health_status().map(HealthStatus::name);
                 let facts = Facts { cpu: usage.cpu, memory: usage.memory, health, files: &files };

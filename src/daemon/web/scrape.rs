@@ -2,14 +2,13 @@
 //!
 //! Lines of logs are not counted: they are not looked at while nobody follows them.
 
-use std::collections::BTreeMap;
-
 use crate::base::{ExitStatus, ProcId, Stream};
 use crate::daemon::Daemon;
 use crate::logs::StreamId;
 use crate::proto::http::exposition::{Exposition, Format, Label};
 use crate::proto::http::response::Response;
 use crate::proto::messages::metrics::{Resources, Usage};
+use crate::sorted::SortedMap;
 use crate::supervisor::Process;
 use crate::supervisor::vocabulary::{HealthStatus, Status};
 use crate::sys::fds;
@@ -50,15 +49,15 @@ impl Turns {
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Responses by status.
-    pub responses: BTreeMap<u16, u64>,
+    pub responses: SortedMap<u16, u64>,
     /// Refusals by status.
-    pub rejected: BTreeMap<u16, u64>,
+    pub rejected: SortedMap<u16, u64>,
 }
 
 impl Counts {
     /// Somebody was not let in.
     pub fn reject(&mut self, response: &Response) {
-        *self.rejected.entry(response.status).or_default() += 1;
+        *self.rejected.get_or_default(response.status) += 1;
     }
 }
 
@@ -169,11 +168,11 @@ impl Daemon {
             }
         }
         page.counter("pmd_http_requests", "Responses over HTTP.");
-        for (status, count) in &self.web.counts.responses {
+        for (status, count) in self.web.counts.responses.iter() {
             page.value(&[&[("code", &status.to_string())]], number(*count));
         }
         page.counter("pmd_http_rejected", "Requests that were refused entry.");
-        for (status, count) in &self.web.counts.rejected {
+        for (status, count) in self.web.counts.rejected.iter() {
             page.value(&[&[("reason", reason(*status))]], number(*count));
         }
     }

@@ -165,7 +165,7 @@ impl Daemon {
 
     /// Answers a request.
     pub(in crate::daemon) fn respond(&mut self, client: ConnId, tag: u64, response: &Response) {
-        *self.web.counts.responses.entry(response.status).or_default() += 1;
+        *self.web.counts.responses.get_or_default(response.status) += 1;
         let went = self.converse(client, |protocol, cx| {
             if let Protocol::Http(http) = protocol {
                 http.respond(tag, response, cx)

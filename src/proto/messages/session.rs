@@ -4,7 +4,6 @@
 //! answers and publications and puts frames into the client's outbox.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
@@ -19,6 +18,7 @@ use crate::proto::messages::event::{EVENTS, Publication, is_periodic, millis};
 use crate::proto::messages::request::{self, Ask, Limits, RequestId, Right};
 use crate::proto::messages::stamp::timestamp;
 use crate::proto::protocol::{Context, Demand, Hangup};
+use crate::sorted::SortedMap;
 use crate::supervisor::vocabulary::Target;
 
 /// Requests of one client that are not yet answered.
@@ -52,7 +52,7 @@ pub struct Subscription {
 
 /// What a client subscribed to.
 #[derive(Clone, Debug, Default)]
-pub struct Subscriptions(BTreeMap<&'static str, Subscription>);
+pub struct Subscriptions(SortedMap<&'static str, Subscription>);
 
 impl Subscriptions {
     /// Whether this client wants to hear `event` at all.
@@ -81,7 +81,7 @@ pub struct Session {
     level: Level,
     /// Bytes of events that wait for it at most.
     queue: usize,
-    in_progress: BTreeMap<u64, Option<RequestId>>,
+    in_progress: SortedMap<u64, Option<RequestId>>,
     next_tag: u64,
     nonsense: u32,
     subscriptions: Subscriptions,
@@ -110,9 +110,9 @@ fn default_subscription() -> (Vec<String>, Subscription) {
 #[derive(Debug)]
 struct Lag {
     since: WallTime,
-    dropped: BTreeMap<&'static str, u64>,
+    dropped: SortedMap<&'static str, u64>,
     /// The newest of each kind that comes at an interval.
-    newest: BTreeMap<&'static str, Frame>,
+    newest: SortedMap<&'static str, Frame>,
     /// It missed changes of status: what matters of them is how things are in the end.
     missed_status: bool,
 }
@@ -132,7 +132,7 @@ impl Session {
             carrier,
             level,
             queue,
-            in_progress: BTreeMap::new(),
+            in_progress: SortedMap::new(),
             next_tag: 0,
             nonsense: 0,
             subscriptions: Subscriptions::default(),
@@ -356,8 +356,8 @@ impl Session {
             }
             none => none.insert(Box::new(Lag {
                 since: news.at,
-                dropped: BTreeMap::new(),
-                newest: BTreeMap::new(),
+                dropped: SortedMap::new(),
+                newest: SortedMap::new(),
                 missed_status: false,
             })),
         };
@@ -366,7 +366,7 @@ impl Session {
         } else if news.event == "process_status" {
             lag.missed_status = true;
         } else {
-            *lag.dropped.entry(news.event).or_default() += 1;
+            *lag.dropped.get_or_default(news.event) += 1;
             if self.carrier == Carrier::WebSocket {
                 cx.ids.tally.dropped.add(news.event);
             }
@@ -391,8 +391,9 @@ impl Session {
         }
         let Some(lag) = self.lag.take() else { return };
         let at = cx.now.wall;
+        let dropped = lag.dropped.iter().map(|(&event, &count)| (event, count.into()));
         let data = json!({
-            "dropped": lag.dropped, "since": timestamp(lag.since),
+            "dropped": object(dropped), "since": timestamp(lag.since),
             "duration": at.0.saturating_sub(lag.since.0),
         });
         let data = data.to_string();
@@ -401,7 +402,7 @@ impl Session {
             self.lag = Some(lag);
             return;
         }
-        for frame in lag.newest.into_values() {
+        for (_, frame) in lag.newest {
             let _ = cx.out.push(frame, Class::Event);
         }
         if lag.missed_status {

@@ -7,8 +7,6 @@
 //!
 //! Source: pm2-axon-rpc 0.7; observed with pm2 7.0.4.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 use crate::proto::buffer::{Class, Frame, Inbox, Outbox};
@@ -17,6 +15,7 @@ use crate::proto::pm2::amp::{self, MAX_MESSAGE, Message, Pair};
 use crate::proto::pm2::methods::{Call, METHODS};
 use crate::proto::pm2::object::{self, Object};
 use crate::proto::protocol::{Context, Conversation, Demand, Hangup, MESSAGES_PER_TURN};
+use crate::sorted::SortedMap;
 
 /// Bytes of replies that wait for one client at most; one reply is always taken.
 pub const REPLY_QUEUE: usize = 16 * 1024 * 1024;
@@ -32,13 +31,13 @@ const INBOX: usize = MAX_MESSAGE + 64 * 1024;
 pub struct Rpc {
     inbox: Inbox,
     /// The ids of calls in progress, by tag.
-    in_progress: BTreeMap<u64, Box<[u8]>>,
+    in_progress: SortedMap<u64, Box<[u8]>>,
     next_tag: u64,
 }
 
 impl Default for Rpc {
     fn default() -> Self {
-        Self { inbox: Inbox::new(INBOX), in_progress: BTreeMap::new(), next_tag: 0 }
+        Self { inbox: Inbox::new(INBOX), in_progress: SortedMap::new(), next_tag: 0 }
     }
 }
 

@@ -36,7 +36,7 @@ impl<S: AsRef<str>> FromIterator<S> for Words {
 ///
 /// Each is `NAME=value`; a name has no `=`. What a caller's shell exports is the same for many
 /// apps: it is kept once and shared.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Environment(Box<str>);
 
 impl Environment {
