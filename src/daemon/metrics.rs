@@ -63,7 +63,10 @@ pub struct Figures {
     /// Births and deaths of children when the thread was told of them.
     told_changes: u64,
     paces: Paces,
-    waiting: Vec<(ConnId, u64, Demand)>,
+    /// Samples begun.
+    begun: u64,
+    /// Each with the sample that it waits for: one that was begun after it was asked.
+    waiting: Vec<(u64, ConnId, u64, Demand)>,
     /// Then those who wait get what is known.
     patience: Option<Time>,
     /// When memory limits are to be looked at.
@@ -131,6 +134,7 @@ impl Daemon {
         let targets = (self.figures.told_changes != changes).then(|| self.targets());
         thread.sample(scope, targets);
         self.figures.told_changes = changes;
+        self.figures.begun += 1;
         self.figures.under_way = Some(scope);
         self.figures.rest_at = Some(self.now.mono.after(REST_AFTER));
     }
@@ -156,7 +160,7 @@ impl Daemon {
         let now = self.now.mono;
         let figures = &mut self.figures;
         if figures.patience.is_some_and(|until| until <= now) {
-            self.meet_waiting();
+            self.meet_waiting(u64::MAX);
         }
         let figures = &mut self.figures;
         if !self.children.any_is_limited() || figures.is_blind {
@@ -216,7 +220,7 @@ impl Daemon {
         }
         if scope > Some(Scope::Limited) {
             self.tell_paces();
-            self.meet_waiting();
+            self.meet_waiting(self.figures.begun);
         }
         if let Some(scope) = self.figures.wanted.take() {
             self.want_sample(scope);
@@ -358,7 +362,10 @@ impl Daemon {
             | Demand::DefaultSubscription
             | Demand::Statuses => return None,
         };
-        Some(scope).filter(|&scope| !self.figures.is_fresh(scope, self.now.mono))
+        // A sample that does not know the newest child will not do, however young it is.
+        let is_known =
+            self.figures.is_blind || self.figures.told_changes == self.children.changes();
+        Some(scope).filter(|&scope| !is_known || !self.figures.is_fresh(scope, self.now.mono))
     }
 
     /// Meets `demand` when a sample is there.
@@ -369,18 +376,25 @@ impl Daemon {
         demand: Demand,
         scope: Scope,
     ) {
+        let is_late = self.figures.under_way.is_some();
         self.want_sample(scope);
-        self.figures.waiting.push((client, tag, demand));
+        let awaited = self.figures.begun + u64::from(is_late);
+        self.figures.waiting.push((awaited, client, tag, demand));
         let now = self.now.mono;
         self.figures.patience.get_or_insert_with(|| now.after(PATIENCE));
         if self.figures.is_blind {
-            self.meet_waiting();
+            self.meet_waiting(u64::MAX);
         }
     }
 
-    fn meet_waiting(&mut self) {
-        self.figures.patience = None;
-        for (client, tag, demand) in std::mem::take(&mut self.figures.waiting) {
+    /// Meets those who waited for the sample `begun` or for an earlier one.
+    fn meet_waiting(&mut self, begun: u64) {
+        let waiting = std::mem::take(&mut self.figures.waiting);
+        let (met, later): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|(awaited, ..)| *awaited <= begun);
+        self.figures.patience = (!later.is_empty()).then(|| self.now.mono.after(PATIENCE));
+        self.figures.waiting = later;
+        for (_, client, tag, demand) in met {
             self.meet_one(client, tag, demand);
         }
     }

@@ -141,6 +141,24 @@ fn answers_tell_figures_as_they_are_now() {
     assert!(entry["resources"]["cpu_time"].as_u64() >= used, "{entry}");
 }
 
+/// A sample may be used again for a moment, but not for a child that it does not know.
+#[test]
+fn the_newest_child_is_in_the_figures_too() {
+    let home = Home::new();
+    let mut control = home.control();
+    for round in 0..5 {
+        control.ask("get_info", &json!({}));
+        let config = json!({"name": format!("app{round}"), "script": "/bin/sleep", "args": ["1000"],
+            "cwd": "/"});
+        control.ask("command", &json!({"action": "start", "config": config, "wait": "none"}));
+        let info = control.ask("get_info", &json!({}));
+        let processes = info["data"]["processes"].as_array().unwrap();
+        let newest = processes.last().unwrap();
+        assert_eq!(newest["name"], format!("app{round}"));
+        assert!(newest["memory"].as_u64() > Some(0), "{newest}");
+    }
+}
+
 #[test]
 fn a_tree_above_its_limit_is_restarted_and_says_why() {
     let home = Home::without_daemon();
