@@ -483,7 +483,7 @@ function flush(several) {
 	for (const { at, p, stream, message } of fresh.sort((a, b) => a.at - b.at)) {
 		const name = el('b', {}, several && p.name ? label(p) + ' ' : '')
 		name.style.color = `var(--a${1 + p.id % 6})`
-		lines.push(box.appendChild(el('div', { className: stream }, el('time', {}, clock(at)), name, colours(message))))
+		lines.push(box.appendChild(el('div', { className: stream }, el('time', {}, at ? clock(at) : ''), name, colours(message))))
 	}
 	fresh = []
 	for (const node of lines.splice(0, lines.length - LINES)) node.remove()
