@@ -239,6 +239,16 @@ mod tests {
         }
     }
 
+    /// The README's reference names what this version acts on.
+    #[test]
+    fn the_readme_names_every_field_and_setting() {
+        let readme = include_str!("../../README.md");
+        let fields = FIELDS.iter().filter(|field| field.support == Support::Full);
+        for name in fields.map(|field| field.name).chain(crate::config::settings::keys()) {
+            assert!(readme.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
     #[test]
     fn both_spellings_name_the_same_field() {
         for (key, name) in [
