@@ -283,6 +283,8 @@ fn a_full_disk_takes_old_logs_first_and_is_told_wherever_one_looks() {
         assert!(events.contains(text), "{text}: {events}");
     }
     assert!(!home.path("logs/dropper-out.log.1").exists());
+    // Or the line that tells of it is soon rotated away.
+    home.file("hold", "");
     std::fs::remove_file(home.path("fill")).unwrap();
     for name in ["dropper", "waiter"] {
         home.await_entry(name, |one| one["note"].is_null());
