@@ -353,6 +353,26 @@ fn a_pid_file_takes_the_place_of_a_link_and_leaves_its_target_alone() {
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
 }
 
+#[test]
+fn a_program_that_was_moved_within_its_path_is_found_again() {
+    let daemon = Daemon::start();
+    let [before, after] = ["a", "b"].map(|name| daemon.home.join(name));
+    fs::create_dir(&before).and_then(|()| fs::create_dir(&after)).unwrap();
+    let path = format!("{}:{}:/bin:/usr/bin", before.display(), after.display());
+    std::os::unix::fs::symlink("/bin/sleep", before.join("snooze")).unwrap();
+    let config = json!({
+        "name": "moved", "script": "snooze", "args": ["1000"], "interpreter": "none", "cwd": "/",
+        "env": {"PATH": path}, "min_uptime": 1,
+    });
+    let mut client = daemon.client();
+    let reply = client.ask("command", &json!({"action": "start", "config": config}));
+    let pid = reply["data"]["results"][0]["pid"].as_i64().expect("a pid");
+    fs::rename(before.join("snooze"), after.join("snooze")).unwrap();
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    until("it runs again", || client.info("moved")["pid"].as_i64().is_some_and(|now| now != pid));
+    assert_eq!(client.info("moved")["restarts"], 1);
+}
+
 /// `pmd run` of two apps, of which one says a lot at the end.
 fn run_of_two(talk: &str) -> Child {
     let config = json!([

@@ -81,6 +81,8 @@ fn identify(found: &Found) -> Option<Survivor> {
     let pidfd = PidFd::open(pid).ok().flatten()?;
     let is_same = match (found.pid, pidfd.inode().ok().flatten()) {
         (None, _) => true,
+        // The daemon died before it noted which process of that number it was.
+        (Some(_), _) if found.spawning => proc::environ_contains(pid, cookie.as_bytes()),
         (Some(_), Some(inode)) if found.identity.pidfs_inode != 0 => {
             inode == found.identity.pidfs_inode
         }
@@ -171,7 +173,7 @@ impl Daemon {
                 )),
             }
         }
-        self.pid_files_due.insert(found.process);
+        self.aftercare.owe(found.process, self.now.mono);
         Ok(())
     }
 
@@ -197,5 +199,44 @@ impl Daemon {
         for stream in Stream::BOTH {
             self.open_log(found.process, stream);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Now, ProcId, Signal, Time, WallTime};
+    use crate::daemon::live::Identity;
+    use crate::sys::args::CArgs;
+    use crate::sys::spawn::{Spawn, Spawner};
+    use crate::sys::{kill, wait};
+
+    #[test]
+    fn a_child_whose_identity_was_not_noted_is_known_by_its_cookie() {
+        let path = std::env::temp_dir().join(format!("pmd-adopt-{}", std::process::id()));
+        let mut live = LiveTable::open(&path, 1).unwrap();
+        let now = Now { mono: Time(1), wall: WallTime(1) };
+        let (mut args, mut env) = (CArgs::new(), CArgs::new());
+        args.push("sleep").and_then(|()| args.push("1000")).unwrap();
+        env.push(cookie_variable(7)).unwrap();
+        let sleep = Spawn::new(c"/bin/sleep", &args, &env, c"/");
+        let pid = Spawner::new().unwrap().spawn(&sleep).unwrap().pid;
+        // The kernel shows the new environment a moment after `execve` has let go of the parent.
+        while !proc::environ_contains(pid, cookie_variable(7).as_bytes()) {
+            std::thread::yield_now();
+        }
+        for (process, cookie) in [(0, 7), (1, 8)] {
+            let slot = live.claim(ProcId(process), cookie, false).unwrap();
+            live.spawning(slot, ChildId(process.into()), None);
+            live.spawned(slot, pid, now);
+        }
+        let [own, other] = live.found()[..] else { panic!() };
+        let alive = [identify(&own), identify(&other)].map(|found| found.map(|found| found.pid));
+        live.identified(own.slot, pid, Identity { pidfs_inode: 1, start_ticks: 0 });
+        let stranger = identify(&live.found()[0]).is_some();
+        kill::kill(pid, Signal::KILL).unwrap();
+        wait::wait_for(pid).unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert_eq!((alive, stranger), ([Some(pid), None], false));
     }
 }

@@ -19,6 +19,7 @@ use crate::config::web::Overrides;
 use crate::config::{base_environment, strip_shell_noise};
 use crate::daemon::accept::Door;
 use crate::daemon::adopt::Remains;
+use crate::daemon::aftercare::Aftercare;
 use crate::daemon::children::Children;
 use crate::daemon::connection::Connections;
 use crate::daemon::entries::{Entries, Entry, Pipe};
@@ -314,6 +315,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         signals_slot,
         supervisor: Supervisor::new(),
         effects: VecDeque::new(),
+        decided: Vec::new(),
         outcomes: VecDeque::new(),
         spawns: VecDeque::new(),
         children: Children::default(),
@@ -353,7 +355,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         paths: parts.paths,
         own_log: parts.own_log,
         reap_due: true,
-        pid_files_due: SortedSet::new(),
+        aftercare: Aftercare::default(),
         last_words_due: Vec::new(),
         ending: Ending::No,
         trim_at: Some(now.mono.after(TRIM_AFTER)),

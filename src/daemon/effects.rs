@@ -4,9 +4,9 @@ use std::io;
 use std::path::Path;
 
 use crate::base::{ChildId, ProcId, Signal, Stream};
+use crate::daemon::aftercare::remove_file;
 use crate::daemon::entries::Pipe;
 use crate::daemon::groups::Membership;
-use crate::daemon::launch::remove_file;
 use crate::daemon::{Daemon, SPAWNS_PER_TURN};
 use crate::logs::StreamId;
 use crate::supervisor::spec::LogTarget;
@@ -140,7 +140,7 @@ impl Daemon {
                 self.live.release(heir.slot);
                 heir.slot = own;
             }
-            self.pid_files_due.insert(child.process);
+            self.aftercare.owe(child.process, self.now.mono);
         } else if child.successor {
             self.live.release(child.slot);
             self.groups.forget(child.cookie);

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -18,11 +18,11 @@ use crate::base::{ChildId, Pid, ProcId, SpawnError, Stage, Stream};
 use crate::config::{envfile, program};
 use crate::daemon::Daemon;
 use crate::daemon::account::{self, Account};
+use crate::daemon::aftercare::identity;
 use crate::daemon::children::{Child, Notification};
 use crate::daemon::entries::{Entry, Mode, Pipe};
 use crate::daemon::groups::Membership;
 use crate::daemon::key::Key;
-use crate::daemon::live::Identity;
 use crate::daemon::news::subject_of;
 use crate::daemon::{home, places, plan};
 use crate::proto::messages::event::Subject;
@@ -30,10 +30,10 @@ use crate::reactor::{Interest, Readiness};
 use crate::supervisor::spec::{AppSpec, Environment, LogTarget, OnDaemonLoss, Stdin};
 use crate::supervisor::vocabulary::{Input, PortWish, Target};
 use crate::sys::args::CArgs;
-use crate::sys::pidfd::PidFd;
+use crate::sys::limits::Resource;
 use crate::sys::route::Route;
-use crate::sys::spawn::Spawn;
-use crate::sys::{fds, proc, process};
+use crate::sys::spawn::{Spawn, Spawned};
+use crate::sys::{fds, process};
 
 /// Errors of Linux by number, for stages that fail in the daemon.
 mod errno {
@@ -41,16 +41,21 @@ mod errno {
     pub const NO_SUCH_FILE: i32 = 2;
 }
 
-/// So many processes have pipes with room for this many bytes; hosts with more of them keep the
-/// usual size, since a user's pipes share a limit.
+/// So many processes have pipes with room for this many bytes once they have written something;
+/// hosts with more of them keep the usual size, since a user's pipes share a limit.
 const ROOMY_PIPES: usize = 64;
 const ROOMY: usize = 256 * 1024;
 
 /// What every launch needs.
 #[derive(Debug)]
 pub struct Launcher {
+    /// Whose arguments and environment the next fields hold, if they are good for its next life.
+    ready: Option<(Given, Rc<AppSpec>)>,
     pub(super) args: CArgs,
     pub(super) env: CArgs,
+    program: CString,
+    cwd: CString,
+    rlimits: Vec<(Resource, u64)>,
     text: String,
     null: OwnedFd,
     /// What the daemon itself was started with, to be handed back to the children.
@@ -61,7 +66,7 @@ pub struct Launcher {
 }
 
 /// What one child is given besides its definition.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Given {
     pub process: ProcId,
     pub instance: u32,
@@ -80,14 +85,29 @@ impl Launcher {
     /// Those of opening the null device.
     pub fn new(umask: u32, nofile: Option<u64>, oom_score_adj: Option<i32>) -> io::Result<Self> {
         Ok(Self {
+            ready: None,
             args: CArgs::new(),
             env: CArgs::new(),
+            program: CString::default(),
+            cwd: CString::default(),
+            rlimits: Vec::new(),
             text: String::new(),
             null: fds::null_device()?,
             umask,
             nofile,
             oom_score_adj,
         })
+    }
+
+    /// What every child gets has changed.
+    pub(super) fn start_afresh(&mut self) {
+        self.ready = None;
+    }
+
+    /// Nothing that a launch is prepared from can have changed since.
+    fn is_ready_for(&self, given: &Given, spec: &Rc<AppSpec>) -> bool {
+        let ready = self.ready.as_ref();
+        ready.is_some_and(|ready| ready.0 == *given && Rc::ptr_eq(&ready.1, spec))
     }
 }
 
@@ -101,9 +121,16 @@ impl Daemon {
         spec: &Rc<AppSpec>,
         port: Option<PortWish>,
     ) {
-        let launched = self
-            .choose_port(process, instance, port)
-            .and_then(|port| Ok((self.try_launch(child, process, instance, spec, port)?, port)));
+        let entry = self.entries.get(&process);
+        let remembered = entry.is_some_and(|entry| entry.program.is_some());
+        let launched = self.choose_port(process, instance, port).and_then(|port| {
+            let mut launched = self.try_launch(child, process, instance, spec, port);
+            if remembered && launched.is_err_and(|error| error.stage == Stage::Exec) {
+                // The program may be somewhere else by now.
+                launched = self.try_launch(child, process, instance, spec, port);
+            }
+            Ok((launched?, port))
+        });
         let input = match launched {
             Ok((pid, port)) => Input::Spawned { child, pid, port },
             Err(error) => {
@@ -136,28 +163,14 @@ impl Daemon {
         let successor = entry.child.is_some_and(lives);
         // Two children at a time are told apart by their cookies.
         let cookie = if successor { process::random() } else { entry.cookie };
-        let notified = spec.notify || (spec.wait_ready && spec.notification_fd.is_none());
         let given = Given { process, instance, port, cookie };
-        let (files, account) = self.prepare_environment(spec, &given, notified)?;
+        let account = if self.launcher.is_ready_for(&given, spec) {
+            None
+        } else {
+            self.prepare_launch(spec, &given)?
+        };
         let credentials = account.as_ref().map(|account| &account.credentials);
         let entry = self.entries.get_mut(&process).ok_or_else(|| at_prepare(errno::INVALID))?;
-        let word = spec.interpreter.as_deref().unwrap_or(&spec.script);
-        if word.contains('/') {
-            entry.program = None;
-        } else if entry.program.as_deref().is_none_or(|program| !program.exists()) {
-            entry.program = find_word(word, spec, &files).map(PathBuf::into_boxed_path);
-            if entry.program.is_none() {
-                return Err(SpawnError { stage: Stage::Exec, errno: errno::NO_SUCH_FILE });
-            }
-        }
-        let program = match &entry.program {
-            Some(found) => Cow::Borrowed(&**found),
-            None => Cow::Owned(spec.cwd.join(word)),
-        };
-        plan::arguments(spec, &program, &mut self.launcher.args)
-            .map_err(|_| at_prepare(errno::INVALID))?;
-        let program = c_path(&program)?;
-        let cwd = c_path(&spec.cwd)?;
 
         let stdin = match spec.stdin {
             Stdin::Null => None,
@@ -180,21 +193,22 @@ impl Daemon {
             entry.limits_are_set = are_set;
         }
         let null = self.launcher.null.as_fd();
-        let (stdout, stderr) = (io::stdout(), io::stderr());
-        let output = |stream| match (entry.pipe(stream), stream) {
-            (Some(pipe), _) => pipe.borrow(),
-            (None, Stream::Out) if inherit => stdout.as_fd(),
-            (None, Stream::Err) if inherit => stderr.as_fd(),
-            (None, Stream::Out | Stream::Err) => null,
+        let own = inherit.then(|| (io::stdout(), io::stderr()));
+        let output = |stream| match (entry.pipe(stream), &own, stream) {
+            (Some(pipe), _, _) => pipe.borrow(),
+            (None, Some((stdout, _)), Stream::Out) => stdout.as_fd(),
+            (None, Some((_, stderr)), Stream::Err) => stderr.as_fd(),
+            (None, None, Stream::Out | Stream::Err) => null,
         };
-        let mut descriptors: Vec<(i32, BorrowedFd<'_>)> = vec![
+        let extra = notification.as_ref().map(|(number, (_, write))| (*number, write.as_fd()));
+        let descriptors: [(i32, BorrowedFd<'_>); 4] = [
             (0, stdin.as_ref().map_or(null, |(read, _)| read.as_fd())),
             (1, output(Stream::Out)),
             (2, output(Stream::Err)),
+            extra.unwrap_or((0, null)),
         ];
-        if let Some((number, (_, write))) = &notification {
-            descriptors.push((*number, write.as_fd()));
-        }
+        let descriptors =
+            descriptors.get(..if extra.is_some() { 4 } else { 3 }).unwrap_or_default();
         if let Some(credentials) = credentials {
             // So that the child may open /dev/stdout anew. Only pipes of our own: what a container
             // inherits may be anything, the host's null device too.
@@ -207,7 +221,6 @@ impl Daemon {
             let files = entry.files(&self.places);
             files.logs.iter().flatten().chain(&files.both).for_each(|it| touch(it));
         }
-        let rlimits = plan::rlimits(spec, self.launcher.nofile);
         let slot = if successor {
             self.live.claim(process, cookie, true).map_err(prepare)?
         } else {
@@ -215,36 +228,38 @@ impl Daemon {
         };
         self.live.spawning(slot, child, port);
         let spawned = self.spawner.spawn(&Spawn {
-            program: &program,
+            program: &self.launcher.program,
             args: &self.launcher.args,
             env: &self.launcher.env,
-            cwd: &cwd,
-            fds: &descriptors,
+            cwd: &self.launcher.cwd,
+            fds: descriptors,
             credentials,
             umask: Some(spec.umask.unwrap_or(self.launcher.umask)),
             nice: spec.nice,
             oom_score_adj: spec.oom_score_adj.or(self.launcher.oom_score_adj),
-            rlimits: &rlimits,
+            rlimits: &self.launcher.rlimits,
             die_with_parent: spec.on_daemon_loss == OnDaemonLoss::Kill,
             cgroup: entrance.as_ref().map(|entrance| entrance.group.as_fd()),
             no_new_privs: credentials.is_some(),
         });
-        drop(descriptors);
-        let spawned = match spawned {
+        let Spawned { pid, in_cgroup } = match spawned {
             Ok(spawned) => spawned,
             Err(error) => {
                 if successor {
                     self.live.release(slot);
                     self.groups.forget(cookie);
                 }
-                if matches!(error.stage, Stage::Exec) {
+                if error.stage == Stage::Exec {
                     entry.program = None;
+                    self.launcher.ready = None;
                 }
                 return Err(error);
             }
         };
-        self.live.spawned(slot, spawned.pid, identity(spawned.pid, spawned.pidfd), self.now);
-        if !successor {
+        self.live.spawned(slot, pid, self.now);
+        if successor {
+            self.live.identified(slot, pid, identity(pid));
+        } else {
             entry.child = Some(child);
         }
         if let Some(shown) = entry.pm2.as_mut() {
@@ -268,10 +283,10 @@ impl Daemon {
             child,
             Child {
                 process,
-                pid: spawned.pid,
+                pid,
                 lives: true,
                 adopted: None,
-                group: if spawned.in_cgroup { Membership::Ours } else { Membership::None },
+                group: if in_cgroup { Membership::Ours } else { Membership::None },
                 group_is_spent: false,
                 cookie,
                 port,
@@ -282,8 +297,44 @@ impl Daemon {
                 notification,
             },
         );
-        self.pid_files_due.insert(process);
-        Ok(spawned.pid)
+        self.aftercare.owe(process, self.now.mono);
+        Ok(pid)
+    }
+
+    /// Fills the launcher with everything that a spawn takes from the spec; whom the child runs as.
+    fn prepare_launch(
+        &mut self,
+        spec: &Rc<AppSpec>,
+        given: &Given,
+    ) -> Result<Option<Account>, SpawnError> {
+        let notified = spec.notify || (spec.wait_ready && spec.notification_fd.is_none());
+        let (files, account) = self.prepare_environment(spec, given, notified)?;
+        let entry =
+            self.entries.get_mut(&given.process).ok_or_else(|| at_prepare(errno::INVALID))?;
+        let word = spec.interpreter.as_deref().unwrap_or(&spec.script);
+        if word.contains('/') {
+            entry.program = None;
+        } else if entry.program.is_none() {
+            entry.program = find_word(word, spec, &files).map(PathBuf::into_boxed_path);
+            if entry.program.is_none() {
+                return Err(SpawnError { stage: Stage::Exec, errno: errno::NO_SUCH_FILE });
+            }
+        }
+        let program = match &entry.program {
+            Some(found) => Cow::Borrowed(&**found),
+            None => Cow::Owned(spec.cwd.join(word)),
+        };
+        let launcher = &mut self.launcher;
+        plan::arguments(spec, &program, &mut launcher.args)
+            .map_err(|_| at_prepare(errno::INVALID))?;
+        launcher.program = c_path(&program)?;
+        launcher.cwd = c_path(&spec.cwd)?;
+        launcher.rlimits = plan::rlimits(spec, launcher.nofile);
+        // What comes out of files may be another by the next time, and PM2's variables count.
+        if spec.env_file.is_empty() && account.is_none() && spec.pm2.is_none() {
+            launcher.ready = Some((*given, Rc::clone(spec)));
+        }
+        Ok(account)
     }
 
     /// Fills the launcher's environment with what a child of this instance gets, and says what else
@@ -295,6 +346,7 @@ impl Daemon {
         given: &Given,
         notified: bool,
     ) -> Result<(Vec<Environment>, Option<Account>), SpawnError> {
+        self.launcher.ready = None;
         let files: Vec<Environment> = spec
             .env_file
             .iter()
@@ -458,11 +510,17 @@ impl Daemon {
     /// Opens the log of a stream, if that has not been done: what never writes costs no memory, and
     /// what rests can be read, flushed and rotated.
     pub(super) fn open_log(&mut self, process: ProcId, stream: Stream) {
+        let few = self.entries.len() <= ROOMY_PIPES;
         let Some(entry) = self.entries.get_mut(&process) else { return };
-        if let Some(pipe) = entry.pipe_mut(stream)
-            && std::mem::replace(&mut pipe.logged, true)
-        {
-            return;
+        if let Some(pipe) = entry.pipe_mut(stream) {
+            if std::mem::replace(&mut pipe.logged, true) {
+                return;
+            }
+            if few {
+                // More room for what is written while no daemon reads. EPERM: the user's share of
+                // pipe memory is used up.
+                let _ = fds::set_pipe_size(pipe.borrow(), ROOMY);
+            }
         }
         let id = crate::logs::StreamId { process, stream };
         let journal = self.live.journal(entry.slot, stream);
@@ -473,30 +531,6 @@ impl Daemon {
             || self.news.wants_lines(&entry.subject);
         self.logs.watch(id, wanted);
     }
-
-    /// Writes and removes up to `most` of the pid files that are due: for people and for PM2's
-    /// habits, never read.
-    pub(super) fn write_pid_files(&mut self, most: usize) {
-        for _ in 0..most {
-            let Some(process) = self.pid_files_due.pop_first() else { return };
-            let Some(entry) = self.entries.get(&process) else { continue };
-            let child = entry.child.and_then(|child| self.children.get(child));
-            let pid = child.filter(|child| child.lives).map(|child| child.pid);
-            let Some(path) = &entry.files(&self.places).pid_file else { continue };
-            let done = match pid {
-                Some(pid) if entry.spec.pm2.is_some() => write_pid_file(path, pid.raw(), ""),
-                Some(pid) => write_pid_file(path, pid.raw(), "\n"),
-                None => remove_file(path),
-            };
-            if let Err(error) = done {
-                self.own_log.warn(format_args!(
-                    "cannot write pid file {}: {}",
-                    path.display(),
-                    crate::sys::describe(&error)
-                ));
-            }
-        }
-    }
 }
 
 /// Makes an empty file, and the directories above it, where there is none. What goes wrong comes up
@@ -505,33 +539,6 @@ fn touch(path: &Path) {
     let mut options = File::options();
     options.append(true).create(true).mode(0o640);
     let _ = Route::made_to(path).and_then(|route| route.open(&mut options));
-}
-
-pub(super) fn remove_file(path: &Path) -> io::Result<()> {
-    match Route::to_name(path).and_then(|route| std::fs::remove_file(route.path())) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// In place of whatever has that name: a link that somebody put there is not followed.
-/// `end`: of the line; PM2 writes none.
-fn write_pid_file(path: &Path, pid: i32, end: &str) -> io::Result<()> {
-    remove_file(path)?;
-    let route = Route::to_name(path)?;
-    let mut file = route.open(File::options().write(true).create_new(true).mode(0o600))?;
-    write!(file, "{pid}{end}")
-}
-
-/// What tells this child from every other of this boot.
-fn identity(pid: Pid, pidfd: Option<OwnedFd>) -> Identity {
-    let pidfs_inode =
-        pidfd.map(PidFd::from).and_then(|pidfd| pidfd.inode().ok().flatten()).unwrap_or_default();
-    let start_ticks = match pidfs_inode {
-        0 => proc::start_time(pid).ok().flatten().unwrap_or_default(),
-        _ => 0,
-    };
-    Identity { pidfs_inode, start_ticks }
 }
 
 /// A program, looked up in the app's own `PATH`.

@@ -5,7 +5,8 @@
 //! the pages outlive the daemon, not the boot. What users asked for is in the state file instead.
 //!
 //! A slot is written around a spawn so that no instant of a crash loses a child: first the mark
-//! "spawning" with the cookie that the child carries in its environment, then the pid.
+//! "spawning" with the cookie that the child carries in its environment, then the pid, and with
+//! the identity the mark goes.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -21,6 +22,8 @@ use crate::sys::map::SharedMap;
 
 /// Words of one slot.
 const SLOT: usize = 32;
+/// The file grows by so many slots.
+const GROWTH: usize = 16;
 /// Words of the header; as long as a slot, so that slots are aligned.
 const HEADER: usize = SLOT;
 /// Bytes that say what this file is: magic, version, boot.
@@ -79,6 +82,7 @@ pub struct Found {
     pub child: ChildId,
     /// `None`: no child, or a crash came before its pid was known (`spawning`).
     pub pid: Option<Pid>,
+    /// A crash came before its identity was noted.
     pub spawning: bool,
     pub successor: bool,
     pub identity: Identity,
@@ -97,6 +101,7 @@ pub struct Found {
 pub struct LiveTable {
     map: Rc<SharedMap>,
     free: Vec<usize>,
+    /// Slots in use or free; the file may have room for more.
     slots: usize,
     persistent: bool,
 }
@@ -209,7 +214,8 @@ impl LiveTable {
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.slots < MAX_SLOTS => {
-                self.map.ensure((HEADER + (self.slots + 1) * SLOT) * size_of::<u64>())?;
+                let slots = (self.slots + 1).next_multiple_of(GROWTH);
+                self.map.ensure((HEADER + slots * SLOT) * size_of::<u64>())?;
                 self.slots += 1;
                 self.slots - 1
             }
@@ -240,11 +246,22 @@ impl LiveTable {
     }
 
     /// The child runs.
-    pub fn spawned(&self, slot: SlotId, pid: Pid, identity: Identity, now: Now) {
-        self.store_in(slot, word::PIDFS_INODE, identity.pidfs_inode);
-        self.store_in(slot, word::START_TICKS, identity.start_ticks);
+    pub fn spawned(&self, slot: SlotId, pid: Pid, now: Now) {
         self.store_in(slot, word::STARTED_MONO, now.mono.0);
         self.store_in(slot, word::STARTED_WALL, now.wall.0);
+        self.store_in(slot, word::PID, u64::from(pid.raw().unsigned_abs()));
+    }
+
+    /// Whether the child's identity has not been noted yet.
+    #[must_use]
+    pub fn wants_identity(&self, slot: SlotId) -> bool {
+        self.load_in(slot, word::FLAGS) & flag::SPAWNING != 0
+    }
+
+    /// Which of all processes the child is.
+    pub fn identified(&self, slot: SlotId, pid: Pid, identity: Identity) {
+        self.store_in(slot, word::PIDFS_INODE, identity.pidfs_inode);
+        self.store_in(slot, word::START_TICKS, identity.start_ticks);
         self.store_in(slot, word::PID, u64::from(pid.raw().unsigned_abs()));
         self.set_flags(slot, 0, flag::SPAWNING);
     }
@@ -335,7 +352,10 @@ mod tests {
             let slot = table.claim(ProcId(3), 42, false).unwrap();
             table.spawning(slot, ChildId(5), Some(3000));
             table.pipe(slot, Stream::Err, 1234);
-            table.spawned(slot, Pid::new(77).unwrap(), identity, now);
+            let pid = Pid::new(77).unwrap();
+            table.spawned(slot, pid, now);
+            assert!(table.wants_identity(slot));
+            table.identified(slot, pid, identity);
             table.counters(slot, 2, 1, true);
         }
         let found = LiveTable::open(&path, 1).unwrap().found();

@@ -7,6 +7,7 @@
 mod accept;
 mod account;
 mod adopt;
+mod aftercare;
 mod answers;
 mod apply;
 mod boot;
@@ -70,6 +71,7 @@ use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::sys::wait::Reaped;
 
+use aftercare::Aftercare;
 use children::Children;
 use connection::Connections;
 use entries::Entries;
@@ -102,9 +104,6 @@ const TRIM_AFTER: Duration = Duration::from_millis(500);
 /// Ended children reaped in one turn.
 const REAPS_PER_TURN: usize = 64;
 
-/// Pid files written in a turn in which nothing else happened.
-const PID_FILES_AT_REST: usize = 64;
-
 /// Everything pmd is.
 #[derive(Debug)]
 pub struct Daemon {
@@ -116,6 +115,8 @@ pub struct Daemon {
     signals_slot: Slot,
     supervisor: Supervisor,
     effects: VecDeque<Effect>,
+    /// Where the supervisor puts them; empty, kept for its memory.
+    decided: Vec<Effect>,
     /// What carrying them out came to; told when all effects of the decision are carried out.
     outcomes: VecDeque<Input>,
     /// Spawns the supervisor wants, in order; a slice of them each turn.
@@ -156,8 +157,7 @@ pub struct Daemon {
     own_log: OwnLog,
     /// SIGCHLD came and not everything has been reaped.
     reap_due: bool,
-    /// Pid files that are not yet as the processes are.
-    pid_files_due: SortedSet<ProcId>,
+    aftercare: Aftercare,
     /// Processes whose child has ended and may have left something in its pipes.
     last_words_due: Vec<ProcId>,
     ending: Ending,
@@ -211,8 +211,7 @@ impl Daemon {
             self.save_if_due();
             self.watch_container();
             self.settle();
-            // Nobody waits for them, but they come while there is always something else to do, too.
-            self.write_pid_files(if quiet { PID_FILES_AT_REST } else { 1 });
+            self.look_after(quiet);
             self.tell_own_log();
             self.flush_connections();
             let took = clock::now().mono.since(self.now.mono);
@@ -230,11 +229,7 @@ impl Daemon {
 
     /// How long nothing will happen by itself; `None`: for ever.
     fn timeout(&self) -> Option<Duration> {
-        if !self.spawns.is_empty()
-            || self.reap_due
-            || !self.pid_files_due.is_empty()
-            || self.connections.has_unread()
-        {
+        if !self.spawns.is_empty() || self.reap_due || self.connections.has_unread() {
             return Some(Duration::ZERO);
         }
         let leaving = match self.ending {
@@ -246,6 +241,7 @@ impl Daemon {
             self.busy.next_deadline(),
             self.sweeps.next_deadline(),
             self.saving.next_deadline(),
+            self.aftercare.next_deadline(),
             self.connections.next_deadline(),
             self.probes.next_deadline(),
             self.figures.next_deadline(),
@@ -283,11 +279,11 @@ impl Daemon {
     /// Some time after the last request the code that served it leaves memory again; what the loop
     /// itself needs comes back with the next event.
     fn trim(&mut self) {
-        let is_busy = !self.spawns.is_empty() || !self.pid_files_due.is_empty();
-        if !is_busy && self.trim_at.is_some_and(|at| at <= self.now.mono) {
+        if self.spawns.is_empty() && self.trim_at.is_some_and(|at| at <= self.now.mono) {
             self.trim_at = None;
             // What a thousand starts at once had needed.
             self.effects.shrink_to_fit();
+            self.decided.shrink_to_fit();
             self.outcomes.shrink_to_fit();
             self.spawns.shrink_to_fit();
             self.last_words_due.shrink_to_fit();
@@ -344,6 +340,7 @@ impl Daemon {
     /// Says good-bye to the clients, for at most a second, and ends the loop.
     fn leave(&mut self, reason: &str) {
         self.finish_saving();
+        self.look_after_all();
         self.connections.say_good_bye(reason, self.now, &self.ids);
         self.ending = Ending::Leaving { until: self.now.mono.after(Duration::from_secs(1)) };
     }
@@ -381,16 +378,14 @@ impl Daemon {
 
     fn fire_timers(&mut self) {
         self.expire_probes();
-        let mut effects = Vec::new();
-        self.supervisor.handle_timeout(self.now, &mut effects);
-        self.effects.extend(effects);
+        self.supervisor.handle_timeout(self.now, &mut self.decided);
+        self.effects.extend(self.decided.drain(..));
     }
 
     /// Tells the supervisor what happened; what it wants done waits for [`Self::settle`].
     fn input(&mut self, input: Input) {
-        let mut effects = Vec::new();
-        self.supervisor.handle(self.now, input, &mut effects);
-        self.effects.extend(effects);
+        self.supervisor.handle(self.now, input, &mut self.decided);
+        self.effects.extend(self.decided.drain(..));
     }
 
     /// A fresh address for an answer.

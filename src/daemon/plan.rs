@@ -117,13 +117,15 @@ pub fn environment(
         }
     }
     push(env, "PMD", "1")?;
-    push(env, "PMD_ID", put(text, injected.process))?;
-    push(env, "pm_id", put(text, injected.process))?;
     push(env, "PMD_NAME", &spec.name)?;
     push(env, "name", &spec.name)?;
-    push(env, "PMD_INSTANCE", put(text, injected.instance))?;
-    push(env, "PM2_INSTANCE_ID", put(text, injected.instance))?;
-    push(env, &spec.instance_var, put(text, injected.instance))?;
+    put(text, injected.process);
+    push(env, "PMD_ID", text)?;
+    push(env, "pm_id", text)?;
+    put(text, injected.instance);
+    push(env, "PMD_INSTANCE", text)?;
+    push(env, "PM2_INSTANCE_ID", text)?;
+    push(env, &spec.instance_var, text)?;
     push(env, "PMD_COOKIE", put(text, format_args!("{:016x}", injected.cookie)))?;
     if let Some(port) = injected.port {
         push(env, "PORT", put(text, port))?;

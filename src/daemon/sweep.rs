@@ -175,9 +175,8 @@ impl Daemon {
             if sweep.reported != Some(members.len()) {
                 sweep.reported = Some(members.len());
                 let swept = Input::Swept { child: id, left: members.len() };
-                let mut effects = Vec::new();
-                self.supervisor.handle(self.now, swept, &mut effects);
-                self.effects.extend(effects);
+                self.supervisor.handle(self.now, swept, &mut self.decided);
+                self.effects.extend(self.decided.drain(..));
             }
             !members.is_empty()
         });

@@ -13,7 +13,8 @@ use std::fmt;
 pub struct CArgs {
     /// Each string followed by its NUL.
     bytes: Vec<u8>,
-    count: usize,
+    /// Where each string begins.
+    starts: Vec<usize>,
 }
 
 /// A string with a NUL byte in it cannot be an argument or a variable.
@@ -35,13 +36,13 @@ impl CArgs {
     /// An empty vector; allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { bytes: Vec::new(), count: 0 }
+        Self { bytes: Vec::new(), starts: Vec::new() }
     }
 
     /// Takes all strings out and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.count = 0;
+        self.starts.clear();
     }
 
     /// Adds one string.
@@ -52,6 +53,7 @@ impl CArgs {
     pub fn push(&mut self, string: impl AsRef<[u8]>) -> Result<(), NulError> {
         let string = string.as_ref();
         check(string)?;
+        self.starts.push(self.bytes.len());
         self.bytes.extend_from_slice(string);
         self.finish();
         Ok(())
@@ -70,6 +72,7 @@ impl CArgs {
         let (name, value) = (name.as_ref(), value.as_ref());
         check(name)?;
         check(value)?;
+        self.starts.push(self.bytes.len());
         self.bytes.extend_from_slice(name);
         self.bytes.push(b'=');
         self.bytes.extend_from_slice(value);
@@ -80,13 +83,13 @@ impl CArgs {
     /// How many strings there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.count
+        self.starts.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.starts.is_empty()
     }
 
     /// Bytes of all strings, NULs included: what counts against the kernel's limit, besides one
@@ -110,28 +113,30 @@ impl CArgs {
     /// are good as long as this vector is neither changed nor dropped.
     pub(super) fn point(&self, table: &mut Vec<*const c_char>) {
         table.clear();
-        table.reserve(self.count + 1);
-        table.extend(self.iter().map(CStr::as_ptr));
+        table.reserve(self.starts.len() + 1);
+        let bytes = self.bytes.as_ptr();
+        table.extend(self.starts.iter().map(|&start| bytes.wrapping_add(start).cast()));
         table.push(std::ptr::null());
     }
 
     fn finish(&mut self) {
         self.bytes.push(0);
-        self.count += 1;
     }
 }
 
 fn check(string: &[u8]) -> Result<(), NulError> {
-    match string.iter().position(|&byte| byte == 0) {
-        Some(position) => Err(NulError { position }),
-        None => Ok(()),
+    // Two looks: the first is the fast one.
+    if !string.contains(&0) {
+        return Ok(());
     }
+    let position = string.iter().position(|&byte| byte == 0).unwrap_or_default();
+    Err(NulError { position })
 }
 
 /// The number of strings only: a debug print must not show an environment's secrets.
 impl fmt::Debug for CArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CArgs({} strings, {} bytes)", self.count, self.bytes.len())
+        write!(f, "CArgs({} strings, {} bytes)", self.len(), self.bytes.len())
     }
 }
 

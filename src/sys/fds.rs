@@ -5,6 +5,7 @@
 //! stays in the kernel until the next daemon has attached itself. The price is that such a pipe
 //! never reports its end; the end of a child is learned from the child.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
@@ -111,10 +112,15 @@ pub(super) fn file_system(fd: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(about.f_type as u64 & 0xffff_ffff)
 }
 
-/// The same file once more, for reading and writing.
+/// The same file once more, for reading and writing. By a raw number of a call: the C library's own
+/// `open` makes two of it.
 fn reopen(fd: &OwnedFd) -> io::Result<OwnedFd> {
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    File::options().read(true).write(true).open(path).map(OwnedFd::from)
+    let path = CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+    let flags = libc::O_RDWR | libc::O_CLOEXEC;
+    // SAFETY: the path is a C string that lives for the whole call.
+    let raw = cvt(unsafe { libc::openat(libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 /// The inode number behind a descriptor: with the boot it names a pipe.
@@ -398,7 +404,7 @@ mod tests {
     #[test]
     fn a_named_pipe_is_not_attached() {
         let path = unique_path("fifo");
-        let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        let name = CString::new(path.to_str().unwrap()).unwrap();
         // SAFETY: the name is a C string that lives for the whole call.
         cvt(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }).unwrap();
         let fifo = File::options().read(true).write(true).open(&path).unwrap();

@@ -137,13 +137,6 @@ impl PidFd {
     }
 }
 
-impl From<OwnedFd> for PidFd {
-    /// Takes over what [`crate::sys::spawn::Spawned`] has.
-    fn from(fd: OwnedFd) -> Self {
-        Self(fd)
-    }
-}
-
 impl AsFd for PidFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

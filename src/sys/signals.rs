@@ -19,7 +19,14 @@ const LAST: libc::c_int = 64;
 #[derive(Debug)]
 pub struct Signals {
     fd: OwnedFd,
+    /// What the last read brought and was not asked for yet, the first last.
+    read: Vec<(Signal, Option<Pid>)>,
+    /// The last read brought less than it could have: there was no more.
+    drained: bool,
 }
+
+/// Signals taken in one read.
+const AT_ONCE: usize = 4;
 
 impl Signals {
     /// Blocks these signals in the calling thread and makes them readable instead. Call it before
@@ -36,33 +43,47 @@ impl Signals {
         // SAFETY: `set` is a valid set for the whole call.
         let fd = cvt(unsafe { libc::signalfd(-1, &raw const set, flags) })?;
         // SAFETY: the kernel has just made this descriptor for us.
-        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { fd, read: Vec::with_capacity(AT_ONCE), drained: false })
     }
 
     /// The next signal that has arrived and who sent it (`None`: the kernel, or someone outside
-    /// our namespace), or `None` when there is none.
+    /// our namespace), or `None` when there was none after the last one.
     ///
     /// # Errors
     ///
     /// None that the kernel documents for this descriptor.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> io::Result<Option<(Signal, Option<Pid>)>> {
+        if self.read.is_empty() && !mem::take(&mut self.drained) {
+            self.fill()?;
+        }
+        Ok(self.read.pop())
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
         // SAFETY: `signalfd_siginfo` is plain numbers, for which all zeroes is a value.
-        let mut info: libc::signalfd_siginfo = unsafe { mem::zeroed() };
-        let size = size_of::<libc::signalfd_siginfo>();
-        loop {
-            // SAFETY: `info` is valid for writes of `size` bytes.
-            let result = unsafe { libc::read(self.fd.as_raw_fd(), (&raw mut info).cast(), size) };
+        let mut infos: [libc::signalfd_siginfo; AT_ONCE] = unsafe { mem::zeroed() };
+        let bytes = loop {
+            // SAFETY: `infos` is valid for writes of its size.
+            let result = unsafe {
+                libc::read(self.fd.as_raw_fd(), (&raw mut infos).cast(), size_of_val(&infos))
+            };
             match cvt_size(result) {
-                Ok(_) => break,
+                Ok(bytes) => break bytes,
                 Err(error) if is(&error, libc::EINTR) => {}
-                Err(error) if is(&error, libc::EAGAIN) => return Ok(None),
+                Err(error) if is(&error, libc::EAGAIN) => return Ok(()),
                 Err(error) => return Err(error),
             }
-        }
+        };
+        let count = bytes / size_of::<libc::signalfd_siginfo>();
+        self.drained = count < AT_ONCE;
         let number = |raw: u32| i32::try_from(raw).unwrap_or(0);
-        let signal = Signal::new(number(info.ssi_signo));
-        Ok(signal.map(|signal| (signal, Pid::new(number(info.ssi_pid)))))
+        let signals = infos.iter().take(count).rev().filter_map(|info| {
+            Some((Signal::new(number(info.ssi_signo))?, Pid::new(number(info.ssi_pid))))
+        });
+        self.read.extend(signals);
+        Ok(())
     }
 }
 
@@ -116,14 +137,17 @@ fn is_ignored(number: libc::c_int) -> bool {
     disposition(number) == Some(libc::SIG_IGN)
 }
 
-/// `None` for numbers that the C library keeps for itself, and does not tell about.
+/// Asked of the kernel: the C library does not tell about the numbers that it keeps for itself, which
+/// a child would then be given a default that they have.
 fn disposition(number: libc::c_int) -> Option<libc::sighandler_t> {
-    // SAFETY: `sigaction` is plain data (a handler's address, flags, a set), for which all zeroes
-    // is a value.
-    let mut now: libc::sigaction = unsafe { mem::zeroed() };
-    // SAFETY: asks only; `now` is valid for writes for the whole call.
-    let result = unsafe { libc::sigaction(number, ptr::null(), &raw mut now) };
-    (result == 0).then_some(now.sa_sigaction)
+    // The kernel's `struct sigaction`, which begins with the handler.
+    let mut now: [libc::sighandler_t; 8] = [0; 8];
+    let none = ptr::null::<libc::sighandler_t>();
+    let (number, size) = (libc::c_long::from(number), size_of::<u64>());
+    // SAFETY: asks only; `now` is valid for writes, and longer than what the kernel writes.
+    let result =
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, none, now.as_mut_ptr(), size) };
+    (result == 0).then_some(now[0])
 }
 
 /// How often dispositions have been changed here. Nobody else changes them: the other way to do so

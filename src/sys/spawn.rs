@@ -16,7 +16,7 @@
 
 use std::ffi::{CStr, c_char, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -89,8 +89,6 @@ impl<'a> Spawn<'a> {
 #[derive(Debug)]
 pub struct Spawned {
     pub pid: Pid,
-    /// `None` on kernels before 5.2.
-    pub pidfd: Option<OwnedFd>,
     /// It is in the control group that was asked for.
     pub in_cgroup: bool,
 }
@@ -199,21 +197,16 @@ impl Spawner {
     }
 
     fn clone_child(&mut self, job: &mut child::Job<'_>) -> io::Result<Spawned> {
-        let mut pidfd: libc::c_int = -1;
         let files = if job.shared_below.is_some() { libc::CLONE_FILES } else { 0 };
-        let base = libc::CLONE_VM | libc::CLONE_VFORK | files;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | files;
         let _blocked = Blocked::all();
         let cgroup = job.spec.cgroup.filter(|_| self.has_clone3);
         if let Some(cgroup) = cgroup {
-            let born = clone3::into_cgroup(job, base, &self.stack, cgroup, &mut pidfd);
-            match born {
-                Ok(raw) if job.begun.get() => return spawned(raw, pidfd, true),
+            match clone3::into_cgroup(job, flags, &self.stack, cgroup) {
+                Ok(raw) if job.begun.get() => return spawned(raw, true),
                 // Killed at birth, as in every group that was killed by `cgroup.kill` before: seen
                 // with Linux 6.18.
-                Ok(raw) => {
-                    let stillborn = spawned(raw, std::mem::replace(&mut pidfd, -1), true)?;
-                    let _ = wait::wait_for(stillborn.pid);
-                }
+                Ok(raw) => drop(wait::wait_for(spawned(raw, true)?.pid)),
                 // Limits of the group are for the child to meet, not to be got round.
                 Err(error) if is(&error, libc::EAGAIN) || is(&error, libc::ENOMEM) => {
                     return Err(error);
@@ -221,37 +214,22 @@ impl Spawner {
                 Err(error) => self.has_clone3 = !is(&error, libc::ENOSYS),
             }
         }
-        let base = base | libc::SIGCHLD;
-        let mut clone = |flags| {
-            // SAFETY: `child::run` gets a pointer to `job`, which outlives the child's use of it
-            // because CLONE_VFORK holds this thread until the child has executed or ended. The
-            // stack is ours, unused by anyone else (`&mut self`) and large enough for a few calls.
-            // `pidfd` is valid for writes; kernels that do not know CLONE_PIDFD leave it alone.
-            // The child shares our memory and does only raw system calls, see `child.rs`.
-            cvt(unsafe {
-                libc::clone(
-                    child::run,
-                    self.stack.top(),
-                    flags,
-                    ptr::from_mut(job).cast::<c_void>(),
-                    &raw mut pidfd,
-                )
-            })
-        };
-        let raw = match clone(base | libc::CLONE_PIDFD) {
-            Err(error) if is(&error, libc::EINVAL) => clone(base),
-            other => other,
-        }?;
-        spawned(raw, pidfd, false)
+        let (flags, stack) = (flags | libc::SIGCHLD, self.stack.top());
+        // SAFETY: `child::run` gets a pointer to `job`, which outlives the child's use of it
+        // because CLONE_VFORK holds this thread until the child has executed or ended. The stack is
+        // ours, unused by anyone else (`&mut self`) and large enough for a few calls. The child
+        // shares our memory and does only raw system calls, see `child.rs`.
+        let raw = cvt(unsafe {
+            libc::clone(child::run, stack, flags, ptr::from_mut(job).cast::<c_void>())
+        })?;
+        spawned(raw, false)
     }
 }
 
-/// What `clone` gave. `pidfd`: -1 where it gave none.
-fn spawned(raw: libc::c_int, pidfd: RawFd, in_cgroup: bool) -> io::Result<Spawned> {
+/// What `clone` gave.
+fn spawned(raw: libc::c_int, in_cgroup: bool) -> io::Result<Spawned> {
     let pid = Pid::new(raw).ok_or_else(|| io::Error::from_raw_os_error(libc::EAGAIN))?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
-    Ok(Spawned { pid, pidfd, in_cgroup })
+    Ok(Spawned { pid, in_cgroup })
 }
 
 /// Low descriptor numbers kept for children to come.

@@ -100,8 +100,8 @@ impl Shell {
         let (stdin, input) = fds::pipe().unwrap();
         let fds = [(0, stdin.as_fd()), (1, theirs.as_fd()), (2, theirs.as_fd())];
         let spec = Spawn { program, args, env, fds: &fds, ..spec };
-        let spawned = Spawner::new().unwrap().spawn(&spec).unwrap();
-        Self { pid: spawned.pid, output: output.into(), input: input.into() }
+        let pid = Spawner::new().unwrap().spawn(&spec).unwrap().pid;
+        Self { pid, output: output.into(), input: input.into() }
     }
 
     /// Ends its input. All it prints then, until every holder of its output has closed it, and its

@@ -50,6 +50,8 @@ impl Daemon {
             return;
         }
         self.pm2.paths = Some(paths);
+        // `PM2_HOME` is among their variables from now on.
+        self.launcher.start_afresh();
     }
 
     fn serve_pm2(&mut self, paths: &Pm2Paths) -> Result<(), String> {

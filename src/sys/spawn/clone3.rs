@@ -5,7 +5,7 @@
 
 use std::ffi::{c_int, c_long, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use crate::sys::spawn::{Stack, child};
@@ -44,12 +44,9 @@ pub(super) fn into_cgroup(
     flags: c_int,
     stack: &Stack,
     cgroup: BorrowedFd<'_>,
-    pidfd: &mut RawFd,
 ) -> io::Result<c_int> {
-    let flags = u64::from(flags.cast_unsigned()) | u64::from(libc::CLONE_PIDFD.cast_unsigned());
     let args = Args {
-        flags: flags | CLONE_INTO_CGROUP,
-        pidfd: ptr::from_mut(pidfd).expose_provenance() as u64,
+        flags: u64::from(flags.cast_unsigned()) | CLONE_INTO_CGROUP,
         exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
         stack: stack.base.expose_provenance() as u64,
         stack_size: Stack::SIZE as u64,

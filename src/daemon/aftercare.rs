@@ -1,0 +1,115 @@
+//! What is done for a child when its first moments are over.
+//!
+//! A new child and the loop often share a processor, and then the child's program begins when the
+//! loop has nothing more to do. So what nobody waits for comes a little later: the note in the live
+//! table of what tells the child from every other of this boot, and its pid file.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::base::{Pid, ProcId, Time};
+use crate::daemon::Daemon;
+use crate::daemon::live::Identity;
+use crate::sorted::SortedSet;
+use crate::sys::pidfd::PidFd;
+use crate::sys::proc;
+use crate::sys::route::Route;
+
+/// How long a new child is left alone.
+const LATER: Duration = Duration::from_millis(20);
+/// Processes looked after in a turn in which nothing else happened. In any other it is one.
+const AT_REST: usize = 32;
+
+/// Processes whose child is new, or gone.
+#[derive(Debug, Default)]
+pub struct Aftercare {
+    due: SortedSet<ProcId>,
+    at: Option<Time>,
+}
+
+impl Aftercare {
+    pub fn owe(&mut self, process: ProcId, now: Time) {
+        self.due.insert(process);
+        self.at.get_or_insert_with(|| now.after(LATER));
+    }
+
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.at
+    }
+}
+
+impl Daemon {
+    /// Looks after those whose time has come. `quiet`: nothing else happened in this turn.
+    pub(super) fn look_after(&mut self, quiet: bool) {
+        if self.aftercare.at.is_some_and(|at| at <= self.now.mono) {
+            self.look_after_some(if quiet { AT_REST } else { 1 });
+        }
+    }
+
+    /// Looks after all, when there is no later.
+    pub(super) fn look_after_all(&mut self) {
+        self.look_after_some(usize::MAX);
+    }
+
+    fn look_after_some(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(process) = self.aftercare.due.pop_first() else { break };
+            self.look_after_one(process);
+        }
+        if self.aftercare.due.is_empty() {
+            self.aftercare.at = None;
+        }
+    }
+
+    fn look_after_one(&mut self, process: ProcId) {
+        let Some(entry) = self.entries.get(&process) else { return };
+        let child = entry.child.and_then(|child| self.children.get(child));
+        let child = child.filter(|child| child.lives);
+        if let Some(child) = child
+            && self.live.wants_identity(child.slot)
+        {
+            self.live.identified(child.slot, child.pid, identity(child.pid));
+        }
+        let Some(path) = &entry.files(&self.places).pid_file else { return };
+        let done = match child {
+            Some(child) if entry.spec.pm2.is_some() => write_pid_file(path, child.pid, ""),
+            Some(child) => write_pid_file(path, child.pid, "\n"),
+            None => remove_file(path),
+        };
+        if let Err(error) = done {
+            let (path, why) = (path.display(), crate::sys::describe(&error));
+            self.own_log.warn(format_args!("cannot write pid file {path}: {why}"));
+        }
+    }
+}
+
+/// What tells this child, which has not been reaped, from every other of this boot.
+pub(super) fn identity(pid: Pid) -> Identity {
+    let pidfd = PidFd::open(pid).ok().flatten();
+    let pidfs_inode = pidfd.and_then(|pidfd| pidfd.inode().ok().flatten()).unwrap_or_default();
+    let start_ticks = match pidfs_inode {
+        0 => proc::start_time(pid).ok().flatten().unwrap_or_default(),
+        _ => 0,
+    };
+    Identity { pidfs_inode, start_ticks }
+}
+
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
+    match Route::to_name(path).and_then(|route| std::fs::remove_file(route.path())) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// For people and for PM2's habits; never read. In place of whatever has that name: a link that
+/// somebody put there is not followed. `end`: of the line; PM2 writes none.
+fn write_pid_file(path: &Path, pid: Pid, end: &str) -> io::Result<()> {
+    remove_file(path)?;
+    let route = Route::to_name(path)?;
+    let mut file = route.open(File::options().write(true).create_new(true).mode(0o600))?;
+    file.write_all(format!("{pid}{end}").as_bytes())
+}
