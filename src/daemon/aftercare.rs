@@ -18,8 +18,10 @@ use crate::sys::pidfd::PidFd;
 use crate::sys::proc;
 use crate::sys::route::Route;
 
-/// How long a new child is left alone.
+/// How long a new child is left alone, and longer while others are born.
 const LATER: Duration = Duration::from_millis(20);
+/// But not longer than this.
+const LATEST: Duration = Duration::from_millis(500);
 /// Processes looked after in a turn in which nothing else happened. In any other it is one.
 const AT_REST: usize = 32;
 
@@ -28,12 +30,17 @@ const AT_REST: usize = 32;
 pub struct Aftercare {
     due: SortedSet<ProcId>,
     at: Option<Time>,
+    /// The latest that `at` may become.
+    at_most: Time,
 }
 
 impl Aftercare {
     pub fn owe(&mut self, process: ProcId, now: Time) {
         self.due.insert(process);
-        self.at.get_or_insert_with(|| now.after(LATER));
+        if self.at.is_none() {
+            self.at_most = now.after(LATEST);
+        }
+        self.at = Some(now.after(LATER).min(self.at_most));
     }
 
     #[must_use]
@@ -43,7 +50,8 @@ impl Aftercare {
 }
 
 impl Daemon {
-    /// Looks after those whose time has come. `quiet`: nothing else happened in this turn.
+    /// Looks after those whose time has come. `quiet`: nothing else happened in this turn, or is to
+    /// happen in the next.
     pub(super) fn look_after(&mut self, quiet: bool) {
         if self.aftercare.at.is_some_and(|at| at <= self.now.mono) {
             self.look_after_some(if quiet { AT_REST } else { 1 });
@@ -99,7 +107,11 @@ pub(super) fn identity(pid: Pid) -> Identity {
 }
 
 pub(super) fn remove_file(path: &Path) -> io::Result<()> {
-    match Route::to_name(path).and_then(|route| std::fs::remove_file(route.path())) {
+    gone(Route::to_name(path).and_then(|route| std::fs::remove_file(route.path())))
+}
+
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
@@ -108,8 +120,30 @@ pub(super) fn remove_file(path: &Path) -> io::Result<()> {
 /// For people and for PM2's habits; never read. In place of whatever has that name: a link that
 /// somebody put there is not followed. `end`: of the line; PM2 writes none.
 fn write_pid_file(path: &Path, pid: Pid, end: &str) -> io::Result<()> {
-    remove_file(path)?;
     let route = Route::to_name(path)?;
+    gone(std::fs::remove_file(route.path()))?;
     let mut file = route.open(File::options().write(true).create_new(true).mode(0o600))?;
     file.write_all(format!("{pid}{end}").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_birth_is_waited_for_but_not_for_ever() {
+        let mut care = Aftercare::default();
+        assert_eq!(care.next_deadline(), None);
+        let first = Time(1_000_000_000);
+        let mut now = first;
+        care.owe(ProcId(0), now);
+        assert_eq!(care.next_deadline(), Some(now.after(LATER)));
+        for id in 1..100 {
+            now = now.after(LATER / 2);
+            care.owe(ProcId(id), now);
+            let at = care.next_deadline().unwrap();
+            assert_eq!(at, now.after(LATER).min(first.after(LATEST)));
+        }
+        assert!(care.next_deadline() < Some(now));
+    }
 }

@@ -211,7 +211,7 @@ impl Daemon {
             self.save_if_due();
             self.watch_container();
             self.settle();
-            self.look_after(quiet);
+            self.look_after(quiet && self.spawns.is_empty() && !self.reap_due);
             self.tell_own_log();
             self.flush_connections();
             let took = clock::now().mono.since(self.now.mono);

@@ -248,9 +248,10 @@ fn read_into(path: &str, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     gone_is_none(result)
 }
 
-/// All of a file, up to [`MAX_STRINGS`]; `None` if the process is gone.
+/// All of a file, up to [`MAX_STRINGS`]; `None` if the process is gone. The kernel puts some of them
+/// together anew for every read, so that there are to be few.
 fn read_all(path: &str) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = vec![];
+    let mut bytes = Vec::with_capacity(MAX_STAT);
     let result = File::open(path).and_then(|file| file.take(MAX_STRINGS).read_to_end(&mut bytes));
     Ok(gone_is_none(result)?.map(|_| bytes))
 }
