@@ -165,8 +165,8 @@ impl Daemon {
         }
         let Some((protocol, out, hangup)) = self.greet(&peer, door) else { return };
         let id = ConnId(self.connections.next);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let Ok(slot) = self.reactor.add(&mut socket, interest, Key::Connection(id)) else { return };
+        let key = Key::Connection(id);
+        let Ok(slot) = self.reactor.add(&mut socket, Interest::READABLE, key) else { return };
         self.connections.next += 1;
         let mut client = Connection::new(socket, slot, peer, protocol, out);
         if let Some(hangup) = hangup {

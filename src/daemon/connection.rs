@@ -21,7 +21,7 @@ use crate::proto::messages::stamp::MessageIds;
 use crate::proto::pm2::amp::Pair;
 use crate::proto::pm2::bus::Bus;
 use crate::proto::protocol::{Context, Conversation, Demand, Hangup, Protocol};
-use crate::reactor::{Reactor, Readiness, Ready, Slot};
+use crate::reactor::{Interest, Reactor, Readiness, Ready, Slot};
 use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::vocabulary::Target;
 
@@ -45,6 +45,9 @@ pub struct Connection {
     input_ended: bool,
     /// The peer takes no more at the moment.
     blocked: bool,
+    /// The kernel is to say when it does. Else it would do so, and wake us, for every message that is
+    /// taken out of a Unix socket.
+    awaits_room: bool,
     /// Since when nothing of what waits was taken.
     stuck_since: Option<Time>,
     /// What the reactor was told to look for.
@@ -286,6 +289,7 @@ impl Connection {
             phase: Phase::Open,
             input_ended: false,
             blocked: false,
+            awaits_room: false,
             stuck_since: None,
             wanted: Readiness::READ,
             alarm: None,
@@ -362,6 +366,9 @@ impl Connection {
             if self.blocked {
                 self.stuck_since.get_or_insert(now);
             }
+            if self.blocked != self.awaits_room && self.await_room(reactor).is_err() {
+                return false;
+            }
         }
         if !self.out.is_empty() {
             return self.phase != Phase::Lost;
@@ -376,6 +383,13 @@ impl Connection {
             Phase::Lingering { .. } => true,
             Phase::Closing | Phase::Lost => false,
         }
+    }
+
+    fn await_room(&mut self, reactor: &mut Reactor<Key>) -> io::Result<()> {
+        self.awaits_room = self.blocked;
+        let read = Interest::READABLE;
+        let interest = if self.blocked { read | Interest::WRITABLE } else { read };
+        reactor.change(self.slot, &mut self.socket, interest)
     }
 
     fn is_over(&self, now: Time) -> bool {
@@ -423,6 +437,9 @@ impl Daemon {
                 client.end(Hangup::Done);
             }
             return;
+        }
+        if length < connections.buffer.len() {
+            self.reactor.read_short(client.slot);
         }
         let bytes = connections.buffer.get(..length).unwrap_or_default();
         let mut demands = Vec::new();

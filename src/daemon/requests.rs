@@ -81,7 +81,7 @@ impl Daemon {
                 self.authenticate(client, tag, &token);
                 None
             }
-            Ask::Ping => Some(data("pong", &json!({}))),
+            Ask::Ping => Some(Answer::Data("pong", "{}".to_owned())),
             Ask::Protocol(version) => Some(self.hello(client, version)),
             Ask::Subscribe { events, processes, interval, backlog } => {
                 let interval = interval.unwrap_or(self.settings.metrics_interval);

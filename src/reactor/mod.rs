@@ -133,6 +133,8 @@ struct Entry<K> {
     known: Readiness,
     wanted: Readiness,
     suspended: bool,
+    /// The kernel has said that the other end is closed, or an error: it will not say so again.
+    ended: bool,
 }
 
 impl<K> Entry<K> {
@@ -180,7 +182,8 @@ impl<K: Copy> Reactor<K> {
         }
         let wanted = if interest.is_readable() { Readiness::READ } else { Readiness::NONE };
         let known = Readiness::NONE;
-        self.places[index].source = Some(Entry { key, known, wanted, suspended: false });
+        self.places[index].source =
+            Some(Entry { key, known, wanted, suspended: false, ended: false });
         Ok(Slot(token))
     }
 
@@ -200,6 +203,28 @@ impl<K: Copy> Reactor<K> {
         if entry.suspended { Ok(()) } else { self.poll.registry().deregister(source) }
     }
 
+    /// Has the kernel report from now on what is in `interest`, and at once what is ready by then.
+    ///
+    /// # Errors
+    ///
+    /// Those of `epoll_ctl(2)`: its descriptor was closed before.
+    pub fn change(
+        &mut self,
+        slot: Slot,
+        source: &mut impl Source,
+        interest: Interest,
+    ) -> io::Result<()> {
+        if !interest.is_writable() {
+            self.drained(slot, Readiness::WRITE);
+        }
+        match self.entry(slot) {
+            Some(entry) if !entry.suspended => {
+                self.poll.registry().reregister(source, slot.0, interest)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Says what the owner wants to hear about. Costs no system call.
     pub fn want(&mut self, slot: Slot, wanted: Readiness) {
         if let Some(entry) = self.entry(slot) {
@@ -212,6 +237,14 @@ impl<K: Copy> Reactor<K> {
     pub fn drained(&mut self, slot: Slot, what: Readiness) {
         if let Some(entry) = self.entry(slot) {
             entry.known = entry.known & !what;
+        }
+    }
+
+    /// The owner read less of a stream than it had room for: there was no more, and what comes later is
+    /// a new edge. It is asked again all the same if its end has been reported.
+    pub fn read_short(&mut self, slot: Slot) {
+        if self.entry(slot).is_some_and(|entry| !entry.ended) {
+            self.drained(slot, Readiness::READ);
         }
     }
 
@@ -314,8 +347,10 @@ impl<K: Copy> Reactor<K> {
         if event.is_writable() || event.is_write_closed() || event.is_error() {
             said |= Readiness::WRITE;
         }
+        let ended = event.is_read_closed() || event.is_error();
         if let Some(entry) = self.entry(slot) {
             entry.known |= said;
+            entry.ended |= ended;
             self.line_up(slot.index());
         }
     }

@@ -247,3 +247,41 @@ fn the_use_of_a_place_is_counted_in_the_other_half_of_its_token() {
     let last = Token(usize::MAX & !INDEX_MASK | 7);
     assert_eq!(next_use(last), Token(7));
 }
+
+#[test]
+fn after_a_short_read_a_source_sleeps_until_more_comes_or_the_end() {
+    let mut world = World::new();
+    let (mut ours, mut theirs, slot) = world.stream('a', BOTH);
+    world.reactor.want(slot, Readiness::READ);
+    let mut buffer = [0; 8];
+    for _ in 0..2 {
+        theirs.write_all(b"xy").unwrap();
+        assert_eq!(world.turn(), [('a', Readiness::READ)]);
+        assert_eq!(ours.read(&mut buffer).unwrap(), 2);
+        world.reactor.read_short(slot);
+        assert_eq!(world.turn(), []);
+    }
+    theirs.write_all(b"xy").unwrap();
+    drop(theirs);
+    // Both came with one edge.
+    assert_eq!(world.turn(), [('a', Readiness::READ)]);
+    assert_eq!(ours.read(&mut buffer).unwrap(), 2);
+    world.reactor.read_short(slot);
+    assert_eq!(world.turn(), [('a', Readiness::READ)]);
+    assert_eq!(ours.read(&mut buffer).unwrap(), 0);
+}
+
+#[test]
+fn room_is_reported_while_it_is_in_the_interest() {
+    let mut world = World::new();
+    let (mut ours, mut theirs, slot) = world.stream('a', Interest::READABLE);
+    world.reactor.want(slot, Readiness::READ | Readiness::WRITE);
+    assert_eq!(world.turn(), []);
+    while ours.write(&[0; 4096]).is_ok() {}
+    world.reactor.change(slot, &mut ours, BOTH).unwrap();
+    assert_eq!(world.turn(), []);
+    while theirs.read(&mut [0; 4096]).is_ok() {}
+    assert_eq!(world.turn(), [('a', Readiness::WRITE)]);
+    world.reactor.change(slot, &mut ours, Interest::READABLE).unwrap();
+    assert_eq!(world.turn(), []);
+}
