@@ -18,12 +18,18 @@ use crate::config::resolve::Dialect;
 use crate::config::{assemble_env, assemble_logs, assemble_serving, files, program, words};
 use crate::sorted::SortedMap;
 use crate::supervisor::spec::{
-    AppSpec, Condition, Dependency, Environment, Limits, MAX_INSTANCES, OnDaemonLoss, Restart,
-    Stdin, Terms,
+    AppSpec, Condition, Dependency, Environment, IPC_LIMIT, Ipc, Limits, MAX_INSTANCES,
+    OnDaemonLoss, Restart, Stdin, Terms,
 };
 
 /// Exits that are final: a list longer than this names codes twice.
 const MAX_EXIT_CODES: usize = 256;
+
+/// Bytes that a line of a channel, or what waits for a child, may be at most, whatever is asked.
+const MAX_IPC: u64 = 64 * 1024 * 1024;
+
+const IPC: [(&str, Ipc); 4] =
+    [("auto", Ipc::Auto), ("node", Ipc::Node), ("fd", Ipc::Fd), ("off", Ipc::Off)];
 
 /// Dependencies of one app.
 const MAX_DEPENDENCIES: usize = 256;
@@ -116,6 +122,10 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
         on_daemon_loss: fields
             .choice("on_daemon_loss", &[("keep", OnDaemonLoss::Keep), ("kill", OnDaemonLoss::Kill)])
             .unwrap_or_default(),
+        shutdown_with_message: fields.flag("shutdown_with_message").unwrap_or(false),
+        ipc: fields.choice("ipc", &IPC).unwrap_or_default(),
+        ipc_max_line: ipc_limit(fields, "ipc_max_line"),
+        ipc_max_queue: ipc_limit(fields, "ipc_max_queue"),
         wait_ready: fields.flag("wait_ready").unwrap_or(false),
         notify: fields.flag("notify").unwrap_or(false),
         notification_fd: fields
@@ -351,6 +361,17 @@ fn exec_mode(fields: &mut Fields<'_, '_>) {
             entry.shown
         );
         fields.warn(&entry, message);
+    }
+}
+
+fn ipc_limit(fields: &mut Fields<'_, '_>, name: &'static str) -> u64 {
+    let entry = fields.peek(name).cloned();
+    match (fields.bytes(name), entry) {
+        (Some(bytes), Some(entry)) if bytes == 0 || bytes > MAX_IPC => {
+            fields.error(&entry, format!("'{}' must be 1 byte to 64 MiB", entry.shown));
+            IPC_LIMIT
+        }
+        (bytes, _) => bytes.unwrap_or(IPC_LIMIT),
     }
 }
 

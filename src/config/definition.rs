@@ -13,8 +13,9 @@ use crate::config::json::object;
 use crate::config::settings::LogTargets;
 use crate::config::{assemble_serving, program, secrets, units};
 use crate::supervisor::spec::{
-    AppSpec, Check, Condition, Dependency, Environment, HealthCheck, Limits, LogBoth, LogFormat,
-    LogFull, LogTarget, OnDaemonLoss, OnFail, Ports, Restart, Serving, Stdin, Words,
+    AppSpec, Check, Condition, Dependency, Environment, HealthCheck, IPC_LIMIT, Ipc, Limits,
+    LogBoth, LogFormat, LogFull, LogTarget, OnDaemonLoss, OnFail, Ports, Restart, Serving, Stdin,
+    Words,
 };
 
 /// The fields in which a spec differs from the defaults; `name`, `script`, `cwd` and `inherit_env`
@@ -221,6 +222,10 @@ fn life(spec: &AppSpec) -> Vec<Field> {
             },
             spec.on_daemon_loss != OnDaemonLoss::Keep,
         ),
+        field("shutdown_with_message", spec.shutdown_with_message, spec.shutdown_with_message),
+        field("ipc", spec.ipc.word(), spec.ipc != Ipc::Auto),
+        field("ipc_max_line", spec.ipc_max_line, spec.ipc_max_line != IPC_LIMIT),
+        field("ipc_max_queue", spec.ipc_max_queue, spec.ipc_max_queue != IPC_LIMIT),
         field("wait_ready", spec.wait_ready, spec.wait_ready),
         field("notify", spec.notify, spec.notify),
         optional("notification_fd", spec.notification_fd),

@@ -63,6 +63,25 @@ pub fn find_in_path(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
     path.split(':').map(|dir| cwd.join(dir).join(name)).find(|file| is_executable(file))
 }
 
+/// Programs that speak over the channel that `NODE_CHANNEL_FD` names.
+const RUNTIMES: [&str; 4] = ["node", "nodejs", "bun", "deno"];
+
+/// Whether a program is one of Node's kind; `look_inside`: or a script that one of them runs.
+#[must_use]
+pub fn is_node(program: &Path, look_inside: bool) -> bool {
+    let is_runtime =
+        |path: &Path| path.file_name().is_some_and(|name| RUNTIMES.iter().any(|&it| name == it));
+    if is_runtime(program) || !look_inside {
+        return is_runtime(program);
+    }
+    match Head::read(program).map(|head| head.content) {
+        Some(Content::Script(line)) => line
+            .by_env()
+            .map_or_else(|| is_runtime(&line.program), |name| is_runtime(Path::new(name))),
+        Some(Content::Elf(_) | Content::Foreign(_) | Content::Other) | None => false,
+    }
+}
+
 /// Whether somebody may execute this file.
 #[must_use]
 pub fn is_executable(path: &Path) -> bool {

@@ -145,6 +145,8 @@ impl Daemon {
                 limited,
                 stdin: None,
                 notification: None,
+                has_channel: false,
+                channel: None,
             },
         );
         let Some(process) = self.supervisor.process(found.process) else { return Ok(()) };

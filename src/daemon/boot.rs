@@ -20,6 +20,7 @@ use crate::config::{base_environment, strip_shell_noise};
 use crate::daemon::accept::Door;
 use crate::daemon::adopt::Remains;
 use crate::daemon::aftercare::Aftercare;
+use crate::daemon::channel::Channels;
 use crate::daemon::children::Children;
 use crate::daemon::connection::Connections;
 use crate::daemon::entries::{Entries, Entry, Pipe};
@@ -319,6 +320,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         outcomes: VecDeque::new(),
         spawns: VecDeque::new(),
         children: Children::default(),
+        channels: Channels::default(),
         entries: Entries::new(),
         stems: SortedMap::new(),
         places: Places {

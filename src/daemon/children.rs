@@ -1,6 +1,7 @@
 //! Which child is which OS process.
 
 use crate::base::{ChildId, Pid, ProcId};
+use crate::daemon::channel::Channel;
 use crate::daemon::groups::Membership;
 use crate::daemon::live::SlotId;
 use crate::reactor::Slot;
@@ -26,11 +27,14 @@ pub struct Child {
     /// Its place in the live table; a reload's successor has one of its own.
     pub slot: SlotId,
     pub successor: bool,
-    /// The daemon's end of its stdin, where that is a pipe.
     /// Its memory is limited.
     pub limited: bool,
+    /// The daemon's end of its stdin, where that is a pipe.
     pub stdin: Option<std::fs::File>,
     pub notification: Option<Box<Notification>>,
+    /// It was given a channel; whether it has one still is in the next field.
+    pub has_channel: bool,
+    pub channel: Option<Box<Channel>>,
 }
 
 /// A child whose parent we are not: watched and signalled through its pidfd.

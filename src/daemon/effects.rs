@@ -56,6 +56,11 @@ impl Daemon {
             }
             Effect::Spawn { .. } => self.spawns_one(effect, slice),
             Effect::Signal { child, signal, group } => self.signal(child, signal, group),
+            Effect::Ask { child, signal, group } => {
+                if self.ask_to_end(child).is_err() {
+                    self.signal(child, signal, group);
+                }
+            }
             Effect::Sweep { child, signal } => self.sweep(child, signal),
             Effect::Kill { child, tree } => self.kill(child, tree),
             Effect::Probe { .. } if *slice == 0 || !self.spawns.is_empty() => {
@@ -131,6 +136,9 @@ impl Daemon {
                 .map(|(heir, _)| heir);
             if let Some(heir_id) = heir {
                 entry.child = Some(heir_id);
+                if let Some(shown) = entry.pm2.as_mut() {
+                    shown.begin(heir_id);
+                }
                 let own = entry.slot;
                 let Some(heir) = self.children.get_mut(heir_id) else { return };
                 heir.successor = false;

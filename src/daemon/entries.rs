@@ -26,6 +26,8 @@ pub struct Entry {
     pub spec: Rc<AppSpec>,
     /// What a bare command name means; looked up once and again when it is not found.
     pub program: Option<Box<Path>>,
+    /// Whether Node's variable tells a child of its channel; found out when it is needed.
+    pub is_nodes: Option<bool>,
     /// Another app's name gives the same names of files: the id is in them.
     pub distinct: bool,
     /// The process's own child; a reload's successor is not.
@@ -105,6 +107,7 @@ impl Entry {
             subject,
             spec,
             program: None,
+            is_nodes: None,
             distinct,
             child: None,
             pipes: [None, None],

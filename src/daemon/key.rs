@@ -20,6 +20,8 @@ pub enum Key {
     Connection(ConnId),
     /// A child wrote something.
     Output(ProcId, Stream),
+    /// A child said something over its channel, or there is room in it.
+    Channel(ChildId),
     /// A child said something on its notification descriptor.
     Notification(ChildId),
     /// A child sent a datagram to the notify socket.

@@ -19,6 +19,7 @@ use crate::config::{envfile, program};
 use crate::daemon::Daemon;
 use crate::daemon::account::{self, Account};
 use crate::daemon::aftercare::identity;
+use crate::daemon::channel;
 use crate::daemon::children::{Child, Notification};
 use crate::daemon::entries::{Entry, Mode, Pipe};
 use crate::daemon::groups::Membership;
@@ -183,6 +184,7 @@ impl Daemon {
                 Some((number, fds::pipe().map_err(prepare)?))
             }
         };
+        let offer = channel::Offer::to(spec).map_err(prepare)?;
         let mut are_set = entry.limits_are_set && !successor;
         let entrance = self.groups.enter(cookie, &spec.limits, &mut are_set);
         if let Some(Err(error)) = entrance.as_ref().map(|entrance| &entrance.limited) {
@@ -200,15 +202,23 @@ impl Daemon {
             (None, Some((_, stderr)), Stream::Err) => stderr.as_fd(),
             (None, None, Stream::Out | Stream::Err) => null,
         };
-        let extra = notification.as_ref().map(|(number, (_, write))| (*number, write.as_fd()));
-        let descriptors: [(i32, BorrowedFd<'_>); 4] = [
+        let mut given = 3;
+        let mut descriptors: [(i32, BorrowedFd<'_>); 5] = [
             (0, stdin.as_ref().map_or(null, |(read, _)| read.as_fd())),
             (1, output(Stream::Out)),
             (2, output(Stream::Err)),
-            extra.unwrap_or((0, null)),
+            (0, null),
+            (0, null),
         ];
-        let descriptors =
-            descriptors.get(..if extra.is_some() { 4 } else { 3 }).unwrap_or_default();
+        let noticed = notification.as_ref().map(|(number, (_, write))| (*number, write.as_fd()));
+        let spoken = offer.as_ref().map(channel::Offer::theirs);
+        for extra in noticed.into_iter().chain(spoken) {
+            if let Some(place) = descriptors.get_mut(given) {
+                *place = extra;
+                given += 1;
+            }
+        }
+        let descriptors = descriptors.get(..given).unwrap_or_default();
         if let Some(credentials) = credentials {
             // So that the child may open /dev/stdout anew. Only pipes of our own: what a container
             // inherits may be anything, the host's null device too.
@@ -262,9 +272,11 @@ impl Daemon {
         } else {
             entry.child = Some(child);
         }
-        if let Some(shown) = entry.pm2.as_mut() {
-            shown.known_mut().renew();
+        if let Some(shown) = entry.pm2.as_mut().filter(|_| !successor) {
+            shown.begin(child);
         }
+        let has_channel = offer.is_some();
+        let channel = offer.and_then(|offer| self.open_channel(child, offer, spec));
         let stdin = stdin.map(|(_, write)| {
             let _ = fds::set_nonblocking(&write, true);
             File::from(write)
@@ -295,6 +307,8 @@ impl Daemon {
                 limited: spec.max_memory_restart.is_some(),
                 stdin,
                 notification,
+                has_channel,
+                channel,
             },
         );
         self.aftercare.owe(process, self.now.mono);
@@ -315,6 +329,7 @@ impl Daemon {
         if word.contains('/') {
             entry.program = None;
         } else if entry.program.is_none() {
+            entry.is_nodes = None;
             entry.program = find_word(word, spec, &files).map(PathBuf::into_boxed_path);
             if entry.program.is_none() {
                 return Err(SpawnError { stage: Stage::Exec, errno: errno::NO_SUCH_FILE });
@@ -327,6 +342,11 @@ impl Daemon {
         let launcher = &mut self.launcher;
         plan::arguments(spec, &program, &mut launcher.args)
             .map_err(|_| at_prepare(errno::INVALID))?;
+        if let Some(number) = channel::number(spec) {
+            let is_nodes = *entry.is_nodes.get_or_insert_with(|| channel::is_nodes(spec, &program));
+            plan::channel(number, is_nodes, &mut launcher.env, &mut launcher.text)
+                .map_err(|_| at_prepare(errno::INVALID))?;
+        }
         launcher.program = c_path(&program)?;
         launcher.cwd = c_path(&spec.cwd)?;
         launcher.rlimits = plan::rlimits(spec, launcher.nofile);
@@ -406,6 +426,7 @@ impl Daemon {
                 entry.spec = spec.clone();
                 entry.distinct = distinct;
                 entry.program = None;
+                entry.is_nodes = None;
                 entry.limits_are_set = false;
                 if moved {
                     self.move_logs(process);

@@ -11,6 +11,7 @@ mod aftercare;
 mod answers;
 mod apply;
 mod boot;
+mod channel;
 mod children;
 mod connection;
 pub mod container;
@@ -72,6 +73,7 @@ use crate::sys::spawn::Spawner;
 use crate::sys::wait::Reaped;
 
 use aftercare::Aftercare;
+use channel::Channels;
 use children::Children;
 use connection::Connections;
 use entries::Entries;
@@ -122,6 +124,7 @@ pub struct Daemon {
     /// Spawns the supervisor wants, in order; a slice of them each turn.
     spawns: VecDeque<Effect>,
     children: Children,
+    channels: Channels,
     entries: Entries,
     /// Names of log files that are not the app's own name to the letter, by the app that had them
     /// first.
@@ -212,6 +215,7 @@ impl Daemon {
             self.watch_container();
             self.settle();
             self.look_after(quiet && self.spawns.is_empty() && !self.reap_due);
+            self.flush_channels();
             self.tell_own_log();
             self.flush_connections();
             let took = clock::now().mono.since(self.now.mono);
@@ -244,6 +248,7 @@ impl Daemon {
             self.aftercare.next_deadline(),
             self.connections.next_deadline(),
             self.probes.next_deadline(),
+            self.channels.next_deadline(),
             self.figures.next_deadline(),
             self.web.next_deadline(),
             self.container.as_ref().and_then(container::Running::next_deadline),
@@ -263,6 +268,7 @@ impl Daemon {
             Key::Listener(id) => self.accept(id),
             Key::Connection(id) => self.on_connection(id, ready),
             Key::Output(process, stream) => self.on_output(process, stream),
+            Key::Channel(child) => self.on_channel(child, ready),
             Key::Notification(child) => self.on_notification(child),
             Key::NotifySocket => self.on_notify_socket(),
             Key::Adopted(child) => self.on_adopted_end(child),
@@ -366,6 +372,7 @@ impl Daemon {
     }
 
     fn on_exit(&mut self, child: ChildId, status: crate::base::ExitStatus) {
+        self.hear_last_of(child);
         let mut status = status;
         if let Some(found) = self.children.get(child) {
             self.live.gone(found.slot);
@@ -378,6 +385,7 @@ impl Daemon {
 
     fn fire_timers(&mut self) {
         self.expire_probes();
+        self.expire_asked();
         self.supervisor.handle_timeout(self.now, &mut self.decided);
         self.effects.extend(self.decided.drain(..));
     }

@@ -333,7 +333,7 @@ impl Daemon {
         }
     }
 
-    fn broadcast(&mut self, news: Publication) {
+    pub(super) fn broadcast(&mut self, news: Publication) {
         self.connections.publish(&news, self.now, &self.ids);
     }
 

@@ -34,14 +34,15 @@ pub struct Injected<'a> {
 const OWN: [&str; 8] =
     ["PMD", "PMD_COOKIE", "PMD_ID", "PMD_INSTANCE", "PMD_NAME", "PM2_INSTANCE_ID", "name", "pm_id"];
 
+/// What names a channel: of another program's nobody is told, whoever set them.
+const CHANNEL: [&str; 4] =
+    ["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID", "PMD_CHANNEL_FD"];
+
 /// Never passed on from where the daemon was started.
-const NEVER: [&str; 9] = [
+const NEVER: [&str; 6] = [
     "LISTEN_FDNAMES",
     "LISTEN_FDS",
     "LISTEN_PID",
-    "NODE_CHANNEL_FD",
-    "NODE_CHANNEL_SERIALIZATION_MODE",
-    "NODE_UNIQUE_ID",
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
@@ -73,6 +74,7 @@ pub fn environment(
     let account = injected.account.map(Account::variables);
     let is_own = |name: &str| {
         OWN.contains(&name)
+            || CHANNEL.contains(&name)
             || injected.more.iter().any(|(more, _)| more == name)
             || name == spec.instance_var
             || (injected.notify_socket.is_some() && name == "NOTIFY_SOCKET")
@@ -135,6 +137,26 @@ pub fn environment(
     }
     for (name, value) in injected.more {
         push(env, name, value)?;
+    }
+    Ok(())
+}
+
+/// Adds what tells a child of its channel, the descriptor `number`. `node`: Node's own variables
+/// say it, too.
+///
+/// # Errors
+///
+/// None.
+pub fn channel(
+    number: i32,
+    node: bool,
+    env: &mut CArgs,
+    text: &mut String,
+) -> Result<(), NulError> {
+    push(env, "PMD_CHANNEL_FD", put(text, number))?;
+    if node {
+        push(env, "NODE_CHANNEL_FD", put(text, number))?;
+        push(env, "NODE_CHANNEL_SERIALIZATION_MODE", "json")?;
     }
     Ok(())
 }

@@ -83,9 +83,10 @@ impl Daemon {
             }
             Ask::Ping => Some(Answer::Data("pong", "{}".to_owned())),
             Ask::Protocol(version) => Some(self.hello(client, version)),
-            Ask::Subscribe { events, processes, interval, backlog } => {
+            Ask::Subscribe { events, processes, interval, backlog, names } => {
                 let interval = interval.unwrap_or(self.settings.metrics_interval);
-                let wish = Subscription { processes, interval };
+                let names = names.map(Rc::from);
+                let wish = Subscription { processes, interval, names };
                 self.subscribe(client, tag, &events, &wish, backlog);
                 None
             }
@@ -113,6 +114,9 @@ impl Daemon {
             Ask::Rotate(targets) => Some(self.on_logs(targets, LogWork::Rotate)),
             Ask::ReloadLogs(targets) => Some(self.on_logs(targets, LogWork::Reopen)),
             Ask::SendLine { process, line } => Some(self.send_line(&process, &line)),
+            Ask::IpcSend { target, message } => Some(self.send_message_to(&target, &message)),
+            Ask::IpcDisconnect(target) => Some(self.disconnect(&target)),
+            Ask::Trigger(trigger) => self.trigger(client, tag, trigger),
             Ask::Wait { processes, until, timeout } => {
                 let from = self.reply_to(Pending::Wait { client, tag, until });
                 let request = Request::Wait { targets: processes, until, timeout };

@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod control;
 pub mod fetch;
 pub mod http;
+pub mod ipc;
 pub mod messages;
 pub mod pm2;
 pub mod protocol;

@@ -248,7 +248,11 @@ impl Process {
 
     pub(super) fn send_stop_signal(&self, child: ChildId, cx: &mut Context<'_>) {
         let (signal, group) = (self.spec.kill_signal, self.spec.treekill);
-        cx.effects.push(Effect::Signal { child, signal, group });
+        cx.effects.push(if self.spec.shutdown_with_message {
+            Effect::Ask { child, signal, group }
+        } else {
+            Effect::Signal { child, signal, group }
+        });
     }
 
     /// A later stop may shorten the time that is left, not lengthen it.

@@ -122,6 +122,15 @@ pub struct Terms {
     /// Stop the whole process tree, not only the main process.
     pub treekill: bool,
     pub on_daemon_loss: OnDaemonLoss,
+    /// A stop begins with the message `"shutdown"` in place of the signal.
+    pub shutdown_with_message: bool,
+
+    /// Whether there is a channel, and who is told of it.
+    pub ipc: Ipc,
+    /// A longer line of the child is thrown away, in bytes.
+    pub ipc_max_line: u64,
+    /// What waits for the child at most, in bytes.
+    pub ipc_max_queue: u64,
 
     pub wait_ready: bool,
     /// Set `NOTIFY_SOCKET` even without `wait_ready`.
@@ -177,6 +186,10 @@ impl Default for Terms {
             kill_timeout: Duration::from_millis(1600),
             treekill: true,
             on_daemon_loss: OnDaemonLoss::default(),
+            shutdown_with_message: false,
+            ipc: Ipc::default(),
+            ipc_max_line: IPC_LIMIT,
+            ipc_max_queue: IPC_LIMIT,
             wait_ready: false,
             notify: false,
             notification_fd: None,
@@ -255,6 +268,10 @@ record!(Terms {
     kill_timeout,
     treekill,
     on_daemon_loss,
+    shutdown_with_message,
+    ipc,
+    ipc_max_line,
+    ipc_max_queue,
     wait_ready,
     notify,
     notification_fd,
@@ -352,6 +369,24 @@ pub enum OnDaemonLoss {
 }
 
 words!(OnDaemonLoss { Keep = "keep", Kill = "kill" });
+
+/// The channel of a child.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Ipc {
+    /// There is one; Node's own variable names it where the program is one that knows it.
+    #[default]
+    Auto,
+    /// There is one, and Node's own variable names it.
+    Node,
+    /// There is one, and only pmd's variable names it.
+    Fd,
+    Off,
+}
+
+words!(Ipc { Auto = "auto", Node = "node", Fd = "fd", Off = "off" });
+
+/// The default of both limits of a channel, in bytes.
+pub const IPC_LIMIT: u64 = 1024 * 1024;
 
 /// What a child finds on descriptor 0.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -151,7 +151,7 @@ impl World {
                         }
                     }
                 }
-                Effect::Signal { child, signal, .. } => {
+                Effect::Signal { child, signal, .. } | Effect::Ask { child, signal, .. } => {
                     assert!(self.alive.contains(&child), "{child:?} was reaped");
                     if signal == Signal::INT && !self.deaf.contains(&self.name_of(child)) {
                         self.alive.remove(&child);
@@ -316,6 +316,7 @@ fn word(effect: &Effect) -> &'static str {
     match effect {
         Effect::Spawn { .. } => "spawn",
         Effect::Signal { .. } => "signal",
+        Effect::Ask { .. } => "ask",
         Effect::Sweep { .. } => "sweep",
         Effect::Kill { .. } => "kill",
         Effect::Probe { .. } => "probe",

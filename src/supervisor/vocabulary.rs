@@ -250,6 +250,12 @@ pub enum Effect {
         signal: Signal,
         group: bool,
     },
+    /// Ask the main process over its channel to end; where that cannot be, [`Effect::Signal`].
+    Ask {
+        child: ChildId,
+        signal: Signal,
+        group: bool,
+    },
     /// The main process is gone: look for what is left of its tree and pass the stop signal on to
     /// those members that have not had it. Answered by `Swept`.
     Sweep {

@@ -1,4 +1,4 @@
-//! Pipes and their re-opening, socket pairs, the null device.
+//! Pipes and their re-opening, the null device.
 //!
 //! A child's output pipe is held open for reading *and* writing, by the child and by us: then
 //! there is always a reader, no child dies of `SIGPIPE` when the daemon does, and what it wrote
@@ -183,17 +183,6 @@ pub fn set_pipe_size(pipe: BorrowedFd<'_>, size: usize) -> io::Result<usize> {
     // SAFETY: sets a number; touches no memory.
     let size = cvt(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, size) })?;
     Ok(usize::try_from(size).unwrap_or(0))
-}
-
-/// Two connected stream sockets: ours, which does not block, and a child's, which does.
-///
-/// # Errors
-///
-/// `EMFILE`, `ENFILE`.
-pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    Ok((ours.into(), theirs.into()))
 }
 
 /// A descriptor that this process was started with, by its number. Becomes close-on-exec.
@@ -414,15 +403,6 @@ mod tests {
     }
 
     #[test]
-    fn only_our_end_of_a_socket_pair_does_not_block() {
-        let (ours, theirs) = socket_pair().unwrap();
-        // SAFETY: asks for flags; touches no memory.
-        let flags = |fd: &OwnedFd| unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
-        assert_ne!(flags(&ours) & libc::O_NONBLOCK, 0);
-        assert_eq!(flags(&theirs) & libc::O_NONBLOCK, 0);
-    }
-
-    #[test]
     fn a_line_is_written_whole_or_not_at_all() {
         let (reader, writer) = pipe().unwrap();
         let (mut reader, writer) = (File::from(reader), File::from(writer));
@@ -465,7 +445,7 @@ mod tests {
     #[test]
     fn every_descriptor_is_close_on_exec() {
         let (read, write) = pipe().unwrap();
-        let (ours, theirs) = socket_pair().unwrap();
+        let (ours, theirs) = crate::sys::channel::pair().unwrap();
         for fd in [read, write, ours, theirs, open_pipe_rdwr().unwrap(), null_device().unwrap()] {
             // SAFETY: asks for flags; touches no memory.
             let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };

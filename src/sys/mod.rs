@@ -10,6 +10,8 @@
 pub mod args;
 /// Control groups, version 2: one per child where the host lets us.
 pub mod cgroup;
+/// The channel between the daemon and a child.
+pub mod channel;
 /// Both clocks, read together, and local time.
 pub mod clock;
 /// Files below a directory that is held open.

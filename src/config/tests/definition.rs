@@ -7,7 +7,7 @@ use super::*;
 use crate::base::Signal;
 use crate::config::{definition, effective};
 use crate::supervisor::spec::{
-    Check, Condition, Dependency, HealthCheck, Limits, LogBoth, LogFormat, LogFull, LogSpec,
+    Check, Condition, Dependency, HealthCheck, Ipc, Limits, LogBoth, LogFormat, LogFull, LogSpec,
     LogTarget, OnDaemonLoss, OnFail, Ports, Restart, Serving, Stdin, Terms,
 };
 
@@ -171,6 +171,10 @@ impl Random {
             kill_timeout: self.time(),
             treekill: self.chance(),
             on_daemon_loss: *self.pick(&[OnDaemonLoss::Keep, OnDaemonLoss::Kill]),
+            shutdown_with_message: self.chance(),
+            ipc: *self.pick(&[Ipc::Auto, Ipc::Node, Ipc::Fd, Ipc::Off]),
+            ipc_max_line: self.next() % (64 << 20) + 1,
+            ipc_max_queue: self.next() % (64 << 20) + 1,
             wait_ready: self.chance(),
             notify: self.chance(),
             notification_fd: self.maybe(|random| u32::try_from(random.below(1000)).unwrap() + 3),

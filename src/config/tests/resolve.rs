@@ -277,7 +277,6 @@ fn what_comes_later_is_not_accepted_in_silence() {
         (r#""watch": true"#, "watch"),
         (r#""cron": "0 2 * * *""#, "cron"),
         (r#""listen": "tcp:80""#, "listen"),
-        (r#""shutdown_with_message": true"#, "shutdown_with_message"),
         (r#""log_compress": true"#, "log_compress"),
         (r#""log": {"compress": true}"#, "log.compress"),
         (r#""spawnWith": {"cwd": "/"}"#, "spawnWith"),

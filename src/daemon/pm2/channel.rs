@@ -1,31 +1,93 @@
-//! What clients have children told over their channels.
+//! What PM2's clients have children told, and what they are told of children's messages.
 //!
-//! The one way to a child is [`Daemon::send_to_child`]. What comes from a child goes the other way:
-//! [`bus::message`](crate::proto::pm2::bus::message) makes events of it, `Known` keeps what its
-//! monitoring library announces.
+//! What a child's monitoring library announces (`axm:*`) is kept in `Known`, within limits: it is
+//! the child that says how much that is.
 
 use serde_json::{Map, Value, json};
 
-use crate::base::ProcId;
+use crate::base::{ChildId, ProcId};
 use crate::daemon::Daemon;
+use crate::daemon::channel::{Trouble, Unsaid};
 use crate::daemon::pm2::calls::{Begun, base_name, is_up};
+use crate::proto::buffer::Class;
+use crate::proto::ipc::{Message as Line, members};
+use crate::proto::pm2::bus;
 use crate::proto::pm2::methods::{Id, Message, Named};
 use crate::proto::pm2::object::{is_truthy, text};
 use crate::proto::pm2::rpc;
+use crate::proto::pm2::view::Known;
 use crate::supervisor::Process;
 
-/// The child cannot be told anything: it was given no channel.
-#[derive(Debug)]
-pub struct NoChannel;
+/// Bytes of one announcement.
+const MAX_ANNOUNCEMENT: usize = 16 * 1024;
+/// Bytes of all that is announced of one kind: actions, metrics, options.
+const MAX_ANNOUNCED: usize = 64 * 1024;
 
 impl Daemon {
+    /// Tells the bus what a child said.
+    pub(in crate::daemon) fn tell_bus(&mut self, id: ChildId, message: &Line<'_>) {
+        if !self.pm2.has_listeners() {
+            return;
+        }
+        let Some(subject) = self.subject_of_child(id) else { return };
+        let process = self.supervisor.process(subject.id);
+        let status = process.map_or("stopped", |process| process.status().pm2_name());
+        for frame in bus::message(&subject, status, message, self.now.wall) {
+            self.connections.tell_pm2(&frame, Class::Event);
+        }
+    }
+
+    /// Which Node runs a child.
+    pub(in crate::daemon) fn note_node_version(&mut self, id: ChildId, message: &Line<'_>) {
+        let version = message.node_version.and_then(members::string);
+        let version = version.filter(|version| version.len() <= 64);
+        if let (Some(version), Some(known)) = (version, self.announced_by(id)) {
+            known.node_version = Some(version.into());
+        }
+    }
+
+    /// What a child's monitoring library announces. `data`: JSON text.
+    pub(in crate::daemon) fn heed(&mut self, id: ChildId, kind: &str, data: &str) {
+        let announce: fn(&mut Known, Value) -> bool = match kind {
+            "axm:action" => |known, action| {
+                let name = action.get("action_name");
+                if known.actions.iter().any(|one| one.get("action_name") == name) {
+                    return true;
+                }
+                let before: usize = known.actions.iter().map(|one| one.to_string().len()).sum();
+                let fits = name.is_some_and(Value::is_string)
+                    && before + action.to_string().len() <= MAX_ANNOUNCED;
+                if fits {
+                    known.actions.push(action);
+                }
+                fits
+            },
+            "axm:monitor" => |known, metrics| merge(&mut known.monitor, metrics),
+            "axm:option:configuration" => |known, options| merge(&mut known.options, options),
+            _ => return,
+        };
+        let value = Some(data).filter(|data| data.len() <= MAX_ANNOUNCEMENT);
+        let value = value.and_then(|data| serde_json::from_str(data).ok());
+        let Some(known) = self.announced_by(id) else { return };
+        if !value.is_some_and(|value| announce(known, value)) {
+            self.complain(id, Trouble::Announcement);
+        }
+    }
+
+    fn announced_by(&mut self, id: ChildId) -> Option<&mut Known> {
+        let process = self.children.get(id)?.process;
+        self.prepare_log_names(process);
+        self.entries.get_mut(&process)?.pm2.get_or_insert_default().announced_by(id)
+    }
+
     /// Sends a message to the child of a process.
-    ///
-    /// # Errors
-    ///
-    /// [`NoChannel`]: in this version no child has one.
-    fn send_to_child(&mut self, _process: ProcId, _message: &Value) -> Result<(), NoChannel> {
-        Err(NoChannel)
+    fn send_to_child(&mut self, process: ProcId, message: &Value) -> Result<(), String> {
+        self.say_to(process, message).map_err(|unsaid| match unsaid {
+            Unsaid::Gone => "its channel is closed".to_owned(),
+            Unsaid::NoChannel => "it has no channel".to_owned(),
+            Unsaid::Overflow => "it does not read its channel".to_owned(),
+            Unsaid::Reserved => "the message would end it".to_owned(),
+        })
     }
 
     pub(super) fn send_data(&mut self, id: &Id, packet: Value) -> Begun {
@@ -35,7 +97,7 @@ impl Daemon {
             return Err(format!("Process with ID <{}> offline.", id.text));
         }
         self.send_to_child(process, &packet)
-            .map_err(|NoChannel| format!("Process with ID <{}> has no channel.", id.text))?;
+            .map_err(|why| format!("Cannot send to process with ID <{}>: {why}", id.text))?;
         Ok(Some(rpc::success(Map::from_iter([("data".to_owned(), packet)]))))
     }
 
@@ -59,7 +121,7 @@ impl Daemon {
                     return Err(format!("{} : id offline", id.text));
                 }
                 self.send_to_child(process, &packet(&what, &message.command))
-                    .map_err(|NoChannel| format!("{} has no channel", id.text))?;
+                    .map_err(|why| format!("Cannot send to {}: {why}", id.text))?;
                 Ok(Some(if is_object { rpc::value(&json!("message sent")) } else { sent(1) }))
             }
             Named::Name(name) => {
@@ -87,13 +149,26 @@ impl Daemon {
         }
     }
 
-    fn has_action(&self, id: ProcId, action: &Value) -> bool {
+    /// Whether the child of a process has announced an action.
+    pub(in crate::daemon) fn has_action(&self, id: ProcId, action: &Value) -> bool {
         let shown = self.entries.get(&id).and_then(|entry| entry.pm2.as_ref());
         shown.is_some_and(|shown| {
             let mut actions = shown.known().actions.iter();
             actions.any(|known| known.get("action_name") == Some(action))
         })
     }
+}
+
+/// Lays `new` over what was announced before. False: it is no object, or too much.
+fn merge(known: &mut Map<String, Value>, new: Value) -> bool {
+    let Value::Object(new) = new else { return false };
+    let length = |one: (&String, &Value)| one.0.len() + one.1.to_string().len();
+    let kept = known.iter().filter(|(name, _)| !new.contains_key(*name));
+    let fits = kept.chain(&new).map(length).sum::<usize>() <= MAX_ANNOUNCED;
+    if fits {
+        known.extend(new);
+    }
+    fits
 }
 
 /// What goes to the child: the message alone, or all of the command where it has more to say.

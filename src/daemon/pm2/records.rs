@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use crate::base::ProcId;
+use crate::base::{ChildId, ProcId};
 use crate::config::{definition, pm2};
 use crate::daemon::Daemon;
 use crate::daemon::answers::whole_environment;
@@ -21,6 +21,8 @@ use crate::supervisor::spec::AppSpec;
 #[derive(Debug, Default)]
 pub struct Shown {
     known: Known,
+    /// Whose announcements are in `known`.
+    of: Option<ChildId>,
     /// Rendered from this definition; given back when no client has asked for a while.
     fixed: Option<(Rc<AppSpec>, Fixed)>,
     /// The begin of its record, as it was then.
@@ -42,6 +44,20 @@ impl Shown {
     pub fn known_mut(&mut self) -> &mut Known {
         self.row = None;
         &mut self.known
+    }
+
+    /// From here on `child` is the one that announces: what an earlier one announced is void.
+    pub fn begin(&mut self, child: ChildId) {
+        if self.of < Some(child) {
+            self.of = Some(child);
+            self.known_mut().renew();
+        }
+    }
+
+    /// Where to enter what `child` announces; `None`: a later one has announced something.
+    pub fn announced_by(&mut self, child: ChildId) -> Option<&mut Known> {
+        self.begin(child);
+        (self.of == Some(child)).then(|| self.known_mut())
     }
 }
 

@@ -16,13 +16,14 @@ use crate::supervisor::vocabulary::{
 };
 
 /// Events a client may subscribe to.
-pub const EVENTS: [&str; 6] = [
+pub const EVENTS: [&str; 7] = [
     "process_status",
     "process_metrics",
     "system_metrics",
     "health_update",
     "process_event",
     "log_message",
+    "channel_event",
 ];
 
 /// Whether `event` comes at an interval, not when something happens.
@@ -64,6 +65,8 @@ pub struct Publication {
     pub event: &'static str,
     /// The process it is about; `None`: sent to clients that the sender chooses.
     pub subject: Option<Subject>,
+    /// Of a `channel_event`: what clients choose by.
+    pub name: Option<Box<str>>,
     pub at: WallTime,
     /// The `data` object as JSON text.
     pub data: String,
@@ -78,6 +81,12 @@ impl Publication {
         Self { subject: Some(subject), ..Self::periodic(event, at, data) }
     }
 
+    /// The same under a name that clients choose by.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
     /// A message that comes at an interval. Its receivers are chosen by who sends it: those whose
     /// interval is over and whose filters are equal.
     #[must_use]
@@ -85,6 +94,7 @@ impl Publication {
         Self {
             event,
             subject: None,
+            name: None,
             at,
             data,
             number: OnceCell::new(),

@@ -5,6 +5,7 @@
 //! Source of the shapes: the WebSocket API document, parts A2 to A9, and the control protocol.
 
 pub mod carrier;
+pub mod channel;
 pub mod entry;
 pub mod error;
 pub mod event;

@@ -58,6 +58,8 @@ pub enum Ask {
         /// `None`: the daemon's own choice.
         interval: Option<Duration>,
         backlog: usize,
+        /// Patterns of names of a `channel_event`.
+        names: Option<Vec<String>>,
     },
     Unsubscribe {
         events: Option<Vec<String>>,
@@ -108,6 +110,14 @@ pub enum Ask {
         process: Target,
         line: String,
     },
+    /// A message for programs, as it is.
+    IpcSend {
+        target: Target,
+        message: Value,
+    },
+    /// Close their channels.
+    IpcDisconnect(Target),
+    Trigger(Trigger),
     Wait {
         processes: Vec<Target>,
         until: Until,
@@ -150,7 +160,9 @@ impl Ask {
             | Self::GetLogs(_)
             | Self::GetEvents { .. }
             | Self::Wait { .. } => Right::Look,
-            Self::Command(_) => Right::Act,
+            Self::Command(_) | Self::IpcSend { .. } | Self::IpcDisconnect(_) | Self::Trigger(_) => {
+                Right::Act
+            }
             Self::Protocol(_)
             | Self::GetEnv { .. }
             | Self::GetPm2List { .. }
@@ -224,6 +236,15 @@ pub struct Change {
     pub env: Option<Map<String, Value>>,
     /// Instead of the app's own, until the next start.
     pub port: Option<Ports>,
+}
+
+/// The `trigger` request: an action that programs have announced.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trigger {
+    pub processes: Vec<Target>,
+    pub action: String,
+    pub param: Option<Value>,
+    pub timeout: Option<Duration>,
 }
 
 /// The `get_logs` request.
@@ -339,7 +360,15 @@ pub fn ask(kind: &str, data: Map<String, Value>, limits: Limits) -> Result<Ask, 
             let processes = data.targets("processes")?.filter(|targets| !targets.is_empty());
             let interval = data.interval("interval")?;
             let backlog = data.lines("backlog")?.unwrap_or(0);
-            Ask::Subscribe { events, processes, interval, backlog }
+            let names = data.strings("names")?.filter(|names| !names.is_empty());
+            let too_long = |names: &Vec<String>| {
+                names.len() > MAX_EVENTS || names.iter().any(|name| name.len() > MAX_NAME)
+            };
+            if names.as_ref().is_some_and(too_long) {
+                let text = "'names' holds up to 32 patterns of up to 128 bytes";
+                return Err(ErrorReply::argument("names", text));
+            }
+            Ask::Subscribe { events, processes, interval, backlog, names }
         }
         "unsubscribe" => {
             Ask::Unsubscribe { events: data.strings("events")?.filter(|events| !events.is_empty()) }
@@ -387,6 +416,24 @@ pub fn ask(kind: &str, data: Map<String, Value>, limits: Limits) -> Result<Ask, 
                 .string("line")?
                 .ok_or_else(|| ErrorReply::argument("line", "'line' is missing"))?,
         },
+        "ipc.send" => Ask::IpcSend {
+            target: data.target_of("target")?,
+            message: data
+                .take("message")
+                .ok_or_else(|| ErrorReply::argument("message", "'message' is missing or null"))?,
+        },
+        "ipc.disconnect" => Ask::IpcDisconnect(data.target_of("target")?),
+        "trigger" => {
+            let missing = || ErrorReply::argument("processes", "'processes' is missing");
+            let action = data.string("action")?.filter(|action| action.len() <= MAX_NAME);
+            let wrong = "'action' is missing or longer than 128 bytes";
+            Ask::Trigger(Trigger {
+                processes: data.some_targets()?.ok_or_else(missing)?,
+                action: action.ok_or_else(|| ErrorReply::argument("action", wrong))?,
+                param: data.take("param"),
+                timeout: data.millis("timeout")?,
+            })
+        }
         "wait" => {
             let word = data.string("for")?.unwrap_or_else(|| "online".to_owned());
             let until = match word.as_str() {
@@ -642,9 +689,13 @@ impl Fields {
     }
 
     fn one_target(&mut self) -> Result<Target, ErrorReply> {
-        self.take("process")
-            .ok_or_else(|| ErrorReply::argument("process", "'process' is missing"))
-            .and_then(|value| Self::target("process", &value))
+        self.target_of("process")
+    }
+
+    fn target_of(&mut self, name: &str) -> Result<Target, ErrorReply> {
+        self.take(name)
+            .ok_or_else(|| ErrorReply::argument(name, format!("'{name}' is missing")))
+            .and_then(|value| Self::target(name, &value))
     }
 
     fn configs(&mut self) -> Result<Vec<Map<String, Value>>, ErrorReply> {

@@ -4,6 +4,7 @@
 //! answers and publications and puts frames into the client's outbox.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -12,6 +13,7 @@ use crate::base::WallTime;
 use crate::config::json::object;
 use crate::config::web::Level;
 use crate::proto::buffer::{Class, Frame};
+use crate::proto::ipc::pattern;
 use crate::proto::messages::carrier::{Carrier, Envelope};
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::{EVENTS, Publication, is_periodic, millis};
@@ -48,6 +50,16 @@ pub struct Subscription {
     pub processes: Option<Vec<Target>>,
     /// How often; means something to events that come at an interval.
     pub interval: Duration,
+    /// Patterns of names of a `channel_event`; `None`: all of them.
+    pub names: Option<Rc<[String]>>,
+}
+
+impl Subscription {
+    /// Whether news under this name is wanted.
+    fn wants_name(&self, name: Option<&str>) -> bool {
+        let (Some(patterns), Some(name)) = (&self.names, name) else { return true };
+        patterns.iter().any(|pattern| pattern::matches(pattern, name))
+    }
 }
 
 /// What a client subscribed to.
@@ -102,7 +114,7 @@ enum Wishes {
 fn default_subscription() -> (Vec<String>, Subscription) {
     let events =
         EVENTS.into_iter().filter(|&event| !matches!(event, "log_message" | "channel_event"));
-    let wish = Subscription { processes: None, interval: Duration::from_secs(2) };
+    let wish = Subscription { processes: None, interval: Duration::from_secs(2), names: None };
     (events.map(str::to_owned).collect(), wish)
 }
 
@@ -334,8 +346,11 @@ impl Session {
     /// for it is handed in. What does not fit is dropped and counted; the gap is reported as
     /// `lagged` before the next event that fits.
     pub fn publish(&mut self, news: &Publication, cx: &mut Context<'_>) {
-        let Some(filter) = self.subscriptions.filter(news.event) else { return };
-        if news.subject.as_ref().is_some_and(|subject| !subject.is_wanted(filter)) {
+        let Some(wish) = self.subscriptions.get(news.event) else { return };
+        let filter = wish.processes.as_deref();
+        if news.subject.as_ref().is_some_and(|subject| !subject.is_wanted(filter))
+            || !wish.wants_name(news.name.as_deref())
+        {
             return;
         }
         self.offer(news, cx);
@@ -449,7 +464,8 @@ mod tests {
         let mut subscribe = |events: &[&str], millis: u64| {
             let events: Vec<String> = events.iter().map(|&event| event.to_owned()).collect();
             let processes = Some(vec![Target::parse("api:1")]);
-            let wish = Subscription { processes, interval: Duration::from_millis(millis) };
+            let interval = Duration::from_millis(millis);
+            let wish = Subscription { processes, interval, names: None };
             match session.subscribe(&events, &wish) {
                 Answer::Data(_, data) => serde_json::from_str::<serde_json::Value>(&data).unwrap(),
                 Answer::Error(error) => json!(error),

@@ -15,14 +15,14 @@
 //!
 //! Source: pm2 7.0.4, observed; 0.6 to 0.8 for what is older.
 
-use serde_json::Value;
-
 use crate::base::{ExitStatus, Stream, WallTime};
 use crate::proto::buffer::{Class, Frame, Outbox};
+use crate::proto::ipc::{Message, members};
+use crate::proto::messages::channel::speaker;
 use crate::proto::messages::event::Subject;
 use crate::proto::messages::session::Answer;
 use crate::proto::pm2::amp::Pair;
-use crate::proto::pm2::object::{Object, is_truthy};
+use crate::proto::pm2::object::Object;
 use crate::proto::pm2::view::{self, Fixed, Known};
 use crate::proto::protocol::{Context, Conversation, Hangup};
 use crate::supervisor::Process;
@@ -200,48 +200,43 @@ pub fn kill(by_signal: bool) -> Frame {
 }
 
 /// What a child sent, as the bus tells it: under its `type` if it has `data`, as `process:msg` if
-/// it has not, and then under its `type` as well. Empty: not told.
+/// it has not, and then under its `type` as well. Empty: it is meant for the daemon alone.
 #[must_use]
-pub fn message(subject: &Subject, status: &str, message: &Value, at: WallTime) -> Vec<Frame> {
-    let kind = message.get("type").filter(|kind| is_truthy(kind));
-    let data = message.get("data").filter(|data| is_truthy(data));
-    let name = kind.and_then(Value::as_str);
-    if name.is_some_and(|name| !is_told(name)) {
-        return Vec::new();
-    }
+pub fn message(subject: &Subject, status: &str, message: &Message<'_>, at: WallTime) -> Vec<Frame> {
+    let kind = message.kind.filter(|kind| members::is_truthy(kind)).and_then(|_| message.kind());
+    let name = kind.as_deref().filter(|name| is_told(name));
+    let data = message.data.filter(|data| members::is_truthy(data));
+    let tell = |name, key, value| told(name, subject, status, message.text, (key, value), at);
     match (name, data) {
-        (Some(name), Some(data)) => {
-            vec![told(name, subject, status, message, ("data", data), at)]
+        (Some(name), Some(data)) => vec![tell(name, "data", data)],
+        (None, Some(_)) if kind.as_deref().is_some_and(|kind| CONSUMED.contains(&kind)) => {
+            Vec::new()
         }
-        (Some(name), None) => vec![
-            told("process:msg", subject, status, message, ("raw", message), at),
-            told(name, subject, status, message, ("raw", message), at),
-        ],
-        (None, _) => vec![told("process:msg", subject, status, message, ("raw", message), at)],
+        (name, _) => ["process:msg"]
+            .into_iter()
+            .chain(name)
+            .map(|name| tell(name, "raw", message.text))
+            .collect(),
     }
 }
 
+/// `message` and the value are JSON text.
 fn told(
     name: &str,
     subject: &Subject,
     status: &str,
-    message: &Value,
-    (key, value): (&str, &Value),
+    message: &str,
+    (key, value): (&str, &str),
     at: WallTime,
 ) -> Frame {
     let mut pair = Pair::event(name);
     let mut object = Object::begin(pair.json());
     object.number("pm_id", subject.id.0.into());
-    object.value("msg", message);
+    object.raw("msg", message.as_bytes());
     brief(&mut object, subject, status);
     time(&mut object, at);
-    object.value(key, value);
-    let mut process = Object::begin(object.key("process"));
-    process.number("pm_id", subject.id.0.into());
-    process.text("name", &subject.name);
-    process.text("namespace", &subject.namespace);
-    process.raw("versioning", b"null");
-    process.end();
+    object.raw(key, value.as_bytes());
+    speaker(object.key("process"), subject);
     object.end();
     pair.close()
 }

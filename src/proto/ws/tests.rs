@@ -235,6 +235,7 @@ fn who_says_nothing_gets_the_default_after_a_second() {
     assert!(has(&world, "process_metrics") && !has(&world, "log_message"));
     // The first subscription replaces it.
     let wish = crate::proto::messages::session::Subscription {
+        names: None,
         processes: None,
         interval: Duration::from_secs(1),
     };

@@ -157,7 +157,7 @@ impl Laws {
                 assert!(!kids[child].asked, "P12: two looks at {child:?}");
                 assert!(spec.health().is_some(), "P12: {child:?} has no check");
             }
-            Effect::Signal { child, .. } => {
+            Effect::Signal { child, .. } | Effect::Ask { child, .. } => {
                 assert_eq!(state(child), Some(KidState::Alive), "P3: signal to {child:?}");
             }
             Effect::Sweep { child, .. } => {

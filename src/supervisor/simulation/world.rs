@@ -363,7 +363,7 @@ impl World {
                         outcomes.push(outcome);
                     }
                 }
-                Effect::Signal { child, signal, .. } => {
+                Effect::Signal { child, signal, .. } | Effect::Ask { child, signal, .. } => {
                     let kid = self.kids.get_mut(&child).unwrap();
                     if signal == Signal::INT && !kid.deaf && !kid.ending {
                         kid.ending = true;

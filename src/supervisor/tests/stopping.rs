@@ -34,6 +34,14 @@ fn without_treekill_only_the_main_process_matters() {
 }
 
 #[test]
+fn a_program_that_wants_it_is_asked_by_a_message() {
+    let mut world = World::with([spec_with("web", |it| it.shutdown_with_message = true)]);
+    world.forget_effects();
+    world.command(STOP, "web");
+    assert!(matches!(world.done[0], Effect::Ask { signal: Signal::INT, group: true, .. }));
+}
+
+#[test]
 fn a_deaf_child_is_killed() {
     let mut world = World::with([spec_with("web", |_| {})]);
     world.deaf.insert("web".to_owned());

@@ -1,0 +1,28 @@
+//! What a program says over its channel, and what is said to it.
+//!
+//! A channel is a stream socket. Both ways: UTF-8 JSON text, one value a line, ended by `\n`; no
+//! greeting, no acknowledgement. It is what Node's `process.send` speaks, so that a program in any
+//! language can speak it with a `printf`.
+//!
+//! | file      | what it knows                                             |
+//! |-----------|-----------------------------------------------------------|
+//! | `lines`   | lines out of what was read, lines on their way to a child |
+//! | `message` | what a line is: the table of classes                      |
+//! | `members` | an object's members as text, without reading their values |
+//! | `pattern` | which events a subscriber wants                           |
+//!
+//! Values are kept as the text they came as: JavaScript sends what `serde_json` cannot hold (lone
+//! surrogates, endless nesting, numbers beyond all limits), and nothing here needs to look inside.
+//!
+//! Source: Node's documentation of `child_process`; observed with Node 20.
+
+pub mod lines;
+pub mod members;
+pub mod message;
+pub mod pattern;
+
+pub use lines::{Lines, Outgoing, Piece};
+pub use message::{Class, Message};
+
+/// Tells a Node program that the handle it sent has arrived; until then it holds back all it says.
+pub const HANDLE_ACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
