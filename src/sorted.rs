@@ -6,7 +6,11 @@
 //! in between or to take one out moves those behind it: what strangers can make large and out of
 //! order is kept in a table of the standard library.
 
+mod sort;
+
 use std::borrow::Borrow;
+
+pub use sort::{sort, sort_by};
 
 /// Entries for which room is kept.
 const KEPT: usize = 64;

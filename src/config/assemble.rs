@@ -16,7 +16,7 @@ use crate::config::names;
 use crate::config::problem::{Problem, shorten};
 use crate::config::resolve::Dialect;
 use crate::config::{assemble_env, assemble_logs, assemble_serving, files, program, words};
-use crate::sorted::SortedMap;
+use crate::sorted::{SortedMap, sort};
 use crate::supervisor::spec::{
     AppSpec, Condition, Dependency, Environment, IPC_LIMIT, Ipc, Limits, MAX_INSTANCES,
     OnDaemonLoss, Restart, Stdin, Terms,
@@ -494,7 +494,7 @@ fn exit_codes(fields: &mut Fields<'_, '_>) -> Vec<u8> {
         }
     });
     let mut codes: Vec<u8> = codes.unwrap_or_default();
-    codes.sort_unstable();
+    sort(&mut codes);
     codes.dedup();
     codes
 }

@@ -10,6 +10,7 @@ use crate::config::host;
 use crate::config::problem::{Kind, Problem, shorten};
 use crate::config::program::{self, Content, Elf, Head, Shebang};
 use crate::config::{envfile, suggest};
+use crate::sorted::sort;
 use crate::supervisor::spec::AppSpec;
 use crate::sys;
 
@@ -114,7 +115,7 @@ fn nearest_file(file: &Path) -> Option<PathBuf> {
         .filter(|entry| entry.path().is_file())
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
-    names.sort_unstable();
+    sort(&mut names);
     let stem = Path::new(name).file_stem()?;
     let same_stem = names.iter().find(|other| Path::new(other).file_stem() == Some(stem));
     let found = same_stem.map(String::as_str).or_else(|| suggest::nearest(name, &names))?;

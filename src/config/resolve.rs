@@ -19,6 +19,7 @@ use crate::config::order::order;
 use crate::config::problem::{Kind, Problem, shorten, show};
 use crate::config::settings::{self, LogTargets};
 use crate::config::suggest;
+use crate::sorted::sort_by;
 use crate::supervisor::spec::{AppSpec, Condition, Environment, LogFormat};
 
 /// More apps in one document are refused.
@@ -138,8 +139,8 @@ pub fn app(fields: &Map<String, Value>, origin: &Origin<'_>) -> Resolved {
 fn resolved(apps: Vec<AppSpec>, report: Report<'_>) -> Resolved {
     let Report { mut warnings, mut problems, .. } = report;
     let position = |problem: &Problem| problem.place.as_ref().and_then(|place| place.position);
-    warnings.sort_by_key(position);
-    problems.sort_by_key(position);
+    sort_by(&mut warnings, |one, two| position(one) < position(two));
+    sort_by(&mut problems, |one, two| position(one) < position(two));
     Resolved { apps, warnings, problems }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::config::fields;
+use crate::sorted::sort;
 
 /// Where pmd listens unless it is told otherwise: `localhost` is either.
 pub const DEFAULT_PORT: u16 = 9615;
@@ -144,7 +145,7 @@ impl WebSettings {
                 let found: Option<Vec<_>> = texts(value)
                     .and_then(|texts| texts.iter().map(|text| addresses(text)).collect());
                 self.listen = found.ok_or(expected)?.concat();
-                self.listen.sort_unstable();
+                sort(&mut self.listen);
                 self.listen.dedup();
             }
             "token" => self.token = Some(token(value)?),

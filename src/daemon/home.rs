@@ -14,6 +14,7 @@ use crate::config::paths::Paths;
 use crate::config::problem::Problem;
 use crate::config::settings::Settings;
 use crate::daemon::groups;
+use crate::sorted::sort;
 use crate::sys::dir::{self, Dir};
 use crate::sys::{describe, fds, process, users};
 
@@ -77,7 +78,7 @@ pub fn settings(paths: &Paths) -> Result<(Settings, Vec<Declared>), StartError> 
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
         .collect();
-    more.sort();
+    sort(&mut more);
     for path in more {
         let shown = path.to_string_lossy().into_owned();
         let (document, text) = files::document(&path, &shown).map_err(wrong)?;

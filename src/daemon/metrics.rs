@@ -24,6 +24,7 @@ use crate::proto::messages::metrics::{
 use crate::proto::messages::request::Ask;
 use crate::proto::pm2::methods::Call;
 use crate::proto::protocol::Demand;
+use crate::sorted::sort_by;
 use crate::supervisor::Process;
 use crate::supervisor::vocabulary::{Input, Status, Target as Wanted};
 use crate::sys::dir::space_at;
@@ -151,7 +152,7 @@ impl Daemon {
                 limited: child.limited,
             })
             .collect();
-        targets.sort_unstable_by_key(|target| target.child);
+        sort_by(&mut targets, |one, two| one.child < two.child);
         targets
     }
 

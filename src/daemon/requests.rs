@@ -17,6 +17,7 @@ use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::Publication;
 use crate::proto::messages::request::{Ask, Change, Command, Verb};
 use crate::proto::messages::session::{Answer, Subscription};
+use crate::sorted::sort;
 use crate::supervisor::spec::{AppSpec, Environment};
 use crate::supervisor::vocabulary::{
     Action, EnvChange, Existing, Input, Options, Patience, Redefinition, Request, Target, Until,
@@ -400,7 +401,7 @@ impl Daemon {
                 Target::Id(_) | Target::Name(_) | Target::Instance(..) => self.find(target)?,
             });
         }
-        ids.sort_unstable();
+        sort(&mut ids);
         ids.dedup();
         Ok(ids)
     }

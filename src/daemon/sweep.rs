@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::base::{ChildId, Pid, Signal, Time};
 use crate::daemon::Daemon;
 use crate::daemon::plan::cookie_variable;
-use crate::sorted::{SortedMap, SortedSet};
+use crate::sorted::{SortedMap, SortedSet, sort};
 use crate::supervisor::vocabulary::Input;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::{kill, tree};
@@ -84,7 +84,7 @@ impl Sweep {
         if let Some(group) = &self.group {
             members.extend(group.pids().unwrap_or_default());
             members.retain(|&pid| pid != self.leader && !known(pid));
-            members.sort_unstable();
+            sort(&mut members);
             members.dedup();
         }
         members

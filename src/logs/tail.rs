@@ -19,7 +19,7 @@ use crate::logs::file::{LogFile, millis};
 use crate::logs::lines::{LINE_CAP, without_return};
 use crate::logs::rotate::numbered;
 use crate::logs::vocabulary::{LogLine, StreamId, TailQuery};
-use crate::sorted::SortedMap;
+use crate::sorted::{SortedMap, sort_by};
 use crate::sys::route::Route;
 
 /// Bytes searched per stream, at most.
@@ -208,7 +208,7 @@ impl Rest {
 pub fn merge(streams: Vec<Found>, lines: usize) -> Vec<LogLine> {
     let mut all = streams;
     // Stable, and each stream's keys rise: the order within a stream stays.
-    all.sort_by_key(|found| found.key);
+    sort_by(&mut all, |one, two| one.key < two.key);
     let mut counts = SortedMap::new();
     let mut kept: Vec<_> = all
         .into_iter()

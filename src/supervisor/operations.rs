@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::base::ProcId;
-use crate::sorted::{SortedMap, SortedSet};
+use crate::sorted::{SortedMap, SortedSet, sort_by};
 use crate::supervisor::dependencies::in_order;
 use crate::supervisor::judge::{Judgement, judge};
 use crate::supervisor::outcome::{is_broken, not_found, outcome};
@@ -427,7 +427,7 @@ impl Supervisor {
                         Slot::Closed(outcome) => outcome.as_ref().clone(),
                     })
                     .collect();
-                outcomes.sort_by_key(|outcome| outcome.process);
+                sort_by(&mut outcomes, |one, two| one.process < two.process);
                 outcomes.extend(std::mem::take(&mut operation.missing).into_iter().map(not_found));
                 Reply::Outcomes(outcomes)
             }

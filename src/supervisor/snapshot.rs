@@ -12,7 +12,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{ChildId, Now, Pid, ProcId, WallTime};
-use crate::sorted::SortedMap;
+use crate::sorted::{SortedMap, sort_by};
 use crate::supervisor::process::{Change, Event, Goal, Life, Process, Seat, State};
 use crate::supervisor::spec::{AppSpec, Environment, Ports};
 use crate::supervisor::table::Fate;
@@ -171,7 +171,7 @@ impl Supervisor {
 
         // The best child of each process last: it is the one that stays in front.
         let mut adopted: Vec<&Adopted> = adopted.iter().collect();
-        adopted.sort_by_key(|adopted| (adopted.ready, adopted.child));
+        sort_by(&mut adopted, |one, two| (one.ready, one.child) < (two.ready, two.child));
         for adopted in adopted {
             supervisor.children.reserve(adopted.child);
             supervisor.adopt(adopted, turn);

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::base::{ProcId, WallTime};
-use crate::sorted::SortedMap;
+use crate::sorted::{SortedMap, sort};
 use crate::supervisor::exits::Exits;
 use crate::supervisor::process::{Goal, Process, Seat, State};
 use crate::supervisor::restart::History;
@@ -226,7 +226,7 @@ impl Table {
         let members = self.members(name).iter();
         let mut instances: Vec<_> =
             members.filter_map(|&id| Some((self.get(id)?.instance, id))).collect();
-        instances.sort_unstable();
+        sort(&mut instances);
         instances
     }
 

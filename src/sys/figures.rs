@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use crate::base::Pid;
+use crate::sorted::sort;
 use crate::sys::proc::{self, MAX_STAT, Stat};
 use crate::sys::{cvt_long, is};
 
@@ -285,9 +286,7 @@ impl ProcessList {
             }
         }
         // As the kernel gives them; nobody promises that.
-        if !pids.is_sorted() {
-            pids.sort_unstable();
-        }
+        sort(pids);
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ use crate::cli::rest_view;
 use crate::cli::session::Session;
 use crate::cli::targets;
 use crate::config::suggest;
+use crate::sorted::sort_by;
 use crate::sys::clock;
 
 /// The pause of `--refresh` without a value.
@@ -212,7 +213,7 @@ fn sort(text: &str) -> Result<(Sort, bool), Failure> {
 }
 
 fn order(processes: &mut [Value], (sort, descending): (Sort, bool)) {
-    processes.sort_unstable_by(|one, two| {
+    sort_by(processes, |one, two| {
         let (one, two) = (Entry(one), Entry(two));
         let order = match sort {
             Sort::Id => one.id().cmp(&two.id()),
@@ -225,7 +226,7 @@ fn order(processes: &mut [Value], (sort, descending): (Sort, bool)) {
             Sort::Pid => one.pid().cmp(&two.pid()),
         };
         let order = if descending { order.reverse() } else { order };
-        order.then(one.id().cmp(&two.id()))
+        order.then(one.id().cmp(&two.id())).is_lt()
     });
 }
 

@@ -4,6 +4,8 @@
 //! layer refuses it by name. A hundred thousand small allocations less on a host with a thousand
 //! processes; read once at a spawn, from front to back.
 
+use crate::sorted::sort_by;
+
 /// What ends each text.
 const END: char = '\0';
 
@@ -87,7 +89,7 @@ impl Environment {
 
     fn of(mut pairs: Vec<(&str, &str)>) -> Self {
         // Stable, so that the last of one name is the last given.
-        pairs.sort_by_key(|(name, _)| *name);
+        sort_by(&mut pairs, |one, two| one.0 < two.0);
         let mut text = String::new();
         for (at, (name, value)) in pairs.iter().enumerate() {
             if pairs.get(at + 1).is_none_or(|(next, _)| next != name) {
