@@ -334,6 +334,25 @@ pub enum Stage {
     Exec,
 }
 
+impl Stage {
+    /// Its word in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Port => "port",
+            Self::Fork => "fork",
+            Self::Session => "session",
+            Self::Limits => "limits",
+            Self::Descriptors => "descriptors",
+            Self::Signals => "signals",
+            Self::Credentials => "credentials",
+            Self::Directory => "directory",
+            Self::Exec => "exec",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

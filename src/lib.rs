@@ -10,6 +10,8 @@ pub mod cli;
 pub mod config;
 /// Where the layers meet: the loop that owns everything.
 pub mod daemon;
+/// JSON values, put together by code that exists once.
+pub mod json;
 /// The data plane: what children write, and where it goes.
 pub mod logs;
 /// A thread that reads what processes and the host use.

@@ -8,14 +8,15 @@ use std::fs;
 use std::path::Path;
 
 /// A module and those it may name. `a::b` allows only that part of `a`.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("base", &[]),
+    ("json", &["base"]),
     ("sorted", &[]),
     ("sys", &["base", "sorted"]),
     ("supervisor", &["base", "sorted"]),
-    ("config", &["base", "sorted", "supervisor", "sys"]),
+    ("config", &["base", "json", "sorted", "supervisor", "sys"]),
     ("web", &[]),
-    ("proto", &["base", "sorted", "supervisor", "config"]),
+    ("proto", &["base", "json", "sorted", "supervisor", "config"]),
     ("reactor", &[]),
     ("logs", &["base", "sorted", "sys", "supervisor::spec"]),
     ("metrics", &["base", "sorted", "sys"]),
@@ -23,6 +24,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
         "daemon",
         &[
             "base",
+            "json",
             "sorted",
             "sys",
             "supervisor",
@@ -34,7 +36,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "web",
         ],
     ),
-    ("cli", &["base", "sorted", "supervisor", "config", "proto", "sys", "daemon"]),
+    ("cli", &["base", "json", "sorted", "supervisor", "config", "proto", "sys", "daemon"]),
     ("lib", &[]),
 ];
 

@@ -18,6 +18,7 @@ use crate::config::files::{self, Format};
 use crate::config::problem::{Kind, Problem};
 use crate::config::resolve::{self, Defaults, Dialect, Origin};
 use crate::config::{json, preflight, suggest};
+use crate::json::object;
 use crate::supervisor::spec::{AppSpec, Environment};
 
 /// What a file declares, checked.
@@ -86,7 +87,7 @@ impl Caller {
     #[must_use]
     pub fn environment_json(&self) -> Value {
         let pairs = self.environment.iter();
-        Value::Object(json::object(pairs.map(|(name, value)| (name, Value::from(value)))))
+        Value::Object(object(pairs.map(|(name, value)| (name, Value::from(value)))))
     }
 
     /// The variable `PATH`, or what a shell without one would use.

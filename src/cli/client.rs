@@ -9,12 +9,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::base::{Pid, Time};
 use crate::cli::error::{End, Failure, in_words};
 use crate::cli::exit::Exit;
 use crate::config::units;
+use crate::json::json;
 use crate::sys::{clock, peer};
 
 /// A longer line of the daemon is refused, in bytes; the protocol allows 16 MiB.

@@ -12,10 +12,11 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::process::ExitCode;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::cli::exit::Exit;
 use crate::cli::output::text;
+use crate::json::json;
 
 /// A message is never longer than this many lines.
 const MAX_LINES: usize = 6;

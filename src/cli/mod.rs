@@ -42,8 +42,6 @@ mod targets;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use serde_json::json;
-
 use args::{Global, Wish};
 use commands::help;
 use error::{End, Failure};
@@ -53,6 +51,7 @@ use screen::Screen;
 use session::Session;
 
 use crate::base::Signal;
+use crate::json::json;
 use crate::sys::signals;
 
 /// What a command ends with.

@@ -1,10 +1,11 @@
 //! A process as the REST interface shows it: what `pmd list --json` prints.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::entry::Entry;
 use crate::cli::output::when;
-use crate::config::json::object;
+use crate::json::json;
+use crate::json::object;
 
 /// The object `P`, with pmd's own facts beside PM2's names.
 #[must_use]

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::cli::app_files::Purpose;
 use crate::cli::args::Global;
@@ -16,6 +16,7 @@ use crate::cli::entry::take_list;
 use crate::cli::error::{End, Failure, in_words};
 use crate::cli::exit::Exit;
 use crate::cli::screen::Screen;
+use crate::json::json;
 use crate::sys::process;
 
 /// The longest wait for an answer to a question, unless `--timeout` says otherwise.

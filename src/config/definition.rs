@@ -6,12 +6,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::config::assemble::DEFAULTS;
-use crate::config::json::object;
 use crate::config::settings::LogTargets;
 use crate::config::{assemble_serving, program, secrets, units};
+use crate::json::json;
+use crate::json::object;
 use crate::supervisor::spec::{
     AppSpec, Check, Condition, Dependency, Environment, HealthCheck, IPC_LIMIT, Ipc, Limits,
     LogBoth, LogFormat, LogFull, LogTarget, OnDaemonLoss, OnFail, Ports, Restart, Serving, Stdin,
@@ -25,7 +26,7 @@ use crate::supervisor::spec::{
 /// caller's environment it gives `spec` again, but for [`AppSpec::source`]. Secrets are in it.
 #[must_use]
 pub fn definition(spec: &AppSpec) -> Map<String, Value> {
-    ordered(spec).into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    object(ordered(spec))
 }
 
 /// [`definition`] in the order in which a person writes it.
@@ -182,7 +183,7 @@ fn rights(spec: &AppSpec) -> Vec<Field> {
 }
 
 fn limits(limits: &Limits) -> Map<String, Value> {
-    [
+    let all = [
         ("nofile", limits.nofile),
         ("nproc", limits.nproc),
         ("core", limits.core),
@@ -190,10 +191,8 @@ fn limits(limits: &Limits) -> Map<String, Value> {
         ("memory", limits.memory),
         ("cpu", limits.cpu),
         ("pids", limits.pids),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?))))
-    .collect()
+    ];
+    object(all.into_iter().filter_map(|(name, value)| Some((name, Value::from(value?)))))
 }
 
 fn life(spec: &AppSpec) -> Vec<Field> {

@@ -4,14 +4,15 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::config::definition::{self, restart_word};
 use crate::config::environment::escape;
 use crate::config::export_units;
-use crate::config::json::object;
 use crate::config::problem::{Problem, shorten};
 use crate::config::{files, secrets, suggest, units};
+use crate::json::json;
+use crate::json::object;
 use crate::supervisor::spec::{AppSpec, LogBoth, LogTarget, Restart};
 
 /// A file format to export to.

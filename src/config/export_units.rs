@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::config::export::{has_files, note_lost};
+use crate::json::json;
 use crate::supervisor::spec::{AppSpec, Condition, Restart};
 
 /// Program and arguments.

@@ -3,7 +3,7 @@
 //! Pure. serde_json judges the text; this file says what it found in pmd's words, with line and
 //! column, and refuses what serde_json would let pass: too deep, too large, keys given twice.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::config::locate;
 use crate::config::problem::{Position, Problem, shorten};
@@ -170,20 +170,6 @@ fn excerpt(text: &str, position: Position) -> Option<String> {
     let line: String =
         line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
     Some(format!("{line}\n{blank}^"))
-}
-
-/// A JSON object of these members; of two with one name the last counts.
-///
-/// Put together one by one: collecting sorts, and brings the code of a sort for every kind of
-/// iterator, 5 KB each.
-pub fn object<N: Into<String>>(
-    members: impl IntoIterator<Item = (N, Value)>,
-) -> Map<String, Value> {
-    let mut object = Map::new();
-    for (name, value) in members {
-        object.insert(name.into(), value);
-    }
-    object
 }
 
 #[cfg(test)]

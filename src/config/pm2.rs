@@ -208,7 +208,7 @@ fn fields(record: &Record, env: Map<String, Value>) -> Map<String, Value> {
     // A list of nothing, where there could have been a path.
     fields.retain(|_, value| !matches!(value, Value::String(text) if text.is_empty()));
     fields.insert("env".to_owned(), env.into());
-    fields.insert("stdio".to_owned(), serde_json::json!(["pipe", "pipe", "pipe"]));
+    fields.insert("stdio".to_owned(), crate::json::json!(["pipe", "pipe", "pipe"]));
     fields.insert("ipc".to_owned(), "node".into());
     fields
 }

@@ -6,10 +6,11 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::config::problem::{Position, Problem};
 use crate::config::{envfile, words};
+use crate::json::json;
 
 /// `PORT` of the first process.
 const FIRST_PORT: u32 = 5000;

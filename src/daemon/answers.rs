@@ -1,16 +1,17 @@
 //! What the supervisor answered, in words for the client that asked.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::base::{ExitStatus, Stage};
 use crate::config::definition::{definition, without_secrets};
-use crate::config::json::object;
 use crate::config::problem::Problem;
 use crate::config::units::span;
 use crate::config::{envfile, preflight, secrets};
 use crate::daemon::postmortem::{self, Cause};
 use crate::daemon::requests::{Pending, data};
 use crate::daemon::{Daemon, ports};
+use crate::json::json;
+use crate::json::object;
 use crate::proto::messages::entry::ResultEntry;
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::millis;
@@ -172,7 +173,7 @@ impl Daemon {
                     }
                     Some(process) => problem(&preflight::explain(process.spec(), error))
                         .with("errno", crate::sys::errno_name(error.errno))
-                        .with("stage", json!(error.stage)),
+                        .with("stage", error.stage.name()),
                     None => ErrorReply::new(Code::ProcessStartFailed, "it could not be started"),
                 }
             }
@@ -347,10 +348,10 @@ fn wait_answer(results: &mut [ResultEntry], until: Until) -> Answer {
         }
     }
     match results.iter().find_map(|result| result.error.clone()) {
-        Some(error) => Answer::Error(error.with("results", json!(results))),
+        Some(error) => Answer::Error(error.with("results", json!(*results))),
         None => {
             let done = until == Until::Done;
-            data("done", &json!({"processes": results.len(), "results": results, "done": done}))
+            data("done", &json!({"processes": results.len(), "results": *results, "done": done}))
         }
     }
 }

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::daemon::key::ConnId;
 use crate::daemon::requests::{Pending, REQUEST_LIMIT, data};
 use crate::daemon::{Daemon, answers};
+use crate::json::json;
 use crate::proto::messages::request::Apply;
 use crate::proto::messages::session::Answer;
 use crate::supervisor::spec::AppSpec;

@@ -18,8 +18,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::base::{ExitStatus, ProcId, Signal, Stream, Time};
 use crate::config::paths::Paths;
 use crate::config::web::Overrides;
@@ -27,6 +25,7 @@ use crate::daemon::boot;
 use crate::daemon::home::StartError;
 use crate::daemon::requests::Pending;
 use crate::daemon::{Daemon, Ending};
+use crate::json::json;
 use crate::logs::LogLine;
 use crate::proto::messages::event::level;
 use crate::proto::messages::stamp::timestamp;

@@ -8,9 +8,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::daemon::children::Child;
+use crate::json::json;
 use crate::supervisor::spec::{AppSpec, Limits};
 use crate::sys::cgroup::{Cgroup, Cgroups, GroupLimits};
 

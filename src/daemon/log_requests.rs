@@ -1,11 +1,12 @@
 //! What clients ask about logs: lines, flushing, rotating, a line for a child's stdin.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::base::{ProcId, Stream};
 use crate::daemon::Daemon;
 use crate::daemon::news::subject_of;
 use crate::daemon::requests::data;
+use crate::json::json;
 use crate::logs::{LogLine, StreamId, TailQuery};
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::{LogMessage, Publication, level};

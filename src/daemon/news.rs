@@ -2,11 +2,10 @@
 
 use std::collections::VecDeque;
 
-use serde_json::json;
-
 use crate::base::{ProcId, Stream, WallTime};
 use crate::daemon::entries::Pipe;
 use crate::daemon::{Daemon, sinks};
+use crate::json::json;
 use crate::logs::{LogEvent, LogLine, StreamId};
 use crate::proto::messages::event::{
     LogMessage, Publication, StatusFacts, Subject, process_event, process_status,

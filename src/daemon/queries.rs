@@ -1,6 +1,6 @@
 //! Questions that change nothing, answered from what is known.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::base::{ProcId, Stream, WallTime};
 use crate::config::definition::{definition, effective};
@@ -9,6 +9,7 @@ use crate::daemon::key::ConnId;
 use crate::daemon::news::{What, subject_of_notice};
 use crate::daemon::requests::{data, owner_only};
 use crate::daemon::{Daemon, answers};
+use crate::json::json;
 use crate::logs::StreamId;
 use crate::proto::messages::entry::{Entry, Facts, LogPaths};
 use crate::proto::messages::event::{millis, process_event};

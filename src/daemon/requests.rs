@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::base::{ProcId, Time};
 use crate::config::resolve::{self, Dialect, Origin};
@@ -12,6 +12,7 @@ use crate::daemon::key::ConnId;
 use crate::daemon::log_requests::LogWork;
 use crate::daemon::pm2::{Moving, Then};
 use crate::daemon::{Daemon, Ending, answers};
+use crate::json::json;
 use crate::proto::control::{Hello, PROTOCOL, hello_data};
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::Publication;

@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::base::{ProcId, Stream};
 use crate::config::settings::{self, Settings};
@@ -18,6 +18,7 @@ use crate::daemon::key::ConnId;
 use crate::daemon::requests::{data, owner_only};
 use crate::daemon::web::Web;
 use crate::daemon::{Daemon, answers, plan};
+use crate::json::{json, object};
 use crate::logs::StreamId;
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::session::Answer;
@@ -45,7 +46,7 @@ impl Daemon {
             return Answer::Error(unknown(key));
         }
         let wanted = settings::keys().filter(|known| key.is_none_or(|key| key == *known));
-        let values: Map<String, Value> = wanted.map(|key| (key.to_owned(), value(key))).collect();
+        let values = object(wanted.map(|key| (key, value(key))));
         data("settings", &json!({"values": values, "file": self.paths.settings()}))
     }
 

@@ -3,8 +3,7 @@
 //! UTF-8, one object per line, `\n`; a `\r` before it and empty lines are ignored. The daemon speaks
 //! first, with `hello`. Source of the limits: the control protocol document, section 2.
 
-use serde_json::json;
-
+use crate::json::json;
 use crate::proto::buffer::Inbox;
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::Publication;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::base::Signal;
 use crate::cli::Run;
@@ -14,6 +14,7 @@ use crate::cli::error::{End, Failure};
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::cli::targets;
+use crate::json::json;
 
 /// `pmd stop`.
 pub fn stop(session: &mut Session, parsed: &Parsed) -> Run {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::Run;
 use crate::cli::app_files::{self, Caller};
@@ -15,6 +15,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{results, text};
 use crate::cli::session::Session;
 use crate::config::files;
+use crate::json::json;
 
 /// Runs `pmd apply`.
 pub fn run(session: &mut Session, parsed: &Parsed) -> Run {

@@ -6,8 +6,6 @@ use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-use serde_json::json;
-
 use crate::cli::Run;
 use crate::cli::args::{Global, Parsed, Scope};
 use crate::cli::commands::web_options;
@@ -18,6 +16,7 @@ use crate::cli::session::Session;
 use crate::config::paths::{Paths, Surroundings};
 use crate::config::problem::Problem;
 use crate::daemon::{self, Options};
+use crate::json::json;
 use crate::sys::args::CArgs;
 use crate::sys::{fds, process, spawn, users};
 

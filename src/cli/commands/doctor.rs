@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::base::Pid;
 use crate::cli::Run;
@@ -16,6 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::text;
 use crate::cli::session::Session;
 use crate::config::paths::Paths;
+use crate::json::json;
 use crate::sys::limits::{self, Resource};
 use crate::sys::{clock, dir, net, proc, process, users};
 

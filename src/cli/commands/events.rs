@@ -1,6 +1,6 @@
 //! `pmd events`: what happened to processes.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::Run;
 use crate::cli::args::Parsed;
@@ -12,6 +12,7 @@ use crate::cli::output::lines::{Lines, Look};
 use crate::cli::output::when;
 use crate::cli::session::Session;
 use crate::cli::targets;
+use crate::json::json;
 
 /// Runs `pmd events`.
 pub fn run(session: &mut Session, parsed: &Parsed) -> Run {

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::base::{Pid, Signal};
 use crate::cli::Run;
@@ -18,6 +18,7 @@ use crate::cli::error::{End, Failure, in_words};
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::config::paths::Pm2Paths;
+use crate::json::json;
 use crate::proto::pm2::amp::{self, Message, Pair};
 use crate::sys::peer;
 use crate::sys::pidfd::{Life, PidFd};

@@ -1,6 +1,6 @@
 //! `pmd help` and `pmd version`: everything comes from the table of the commands.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::Run;
 use crate::cli::args::Parsed;
@@ -10,6 +10,7 @@ use crate::cli::grammar::{self, COMMANDS, Command, GLOBAL, Group, HIDDEN, Kind, 
 use crate::cli::output::text;
 use crate::cli::session::Session;
 use crate::config::suggest;
+use crate::json::json;
 
 /// Help is written for this width.
 const WIDTH: usize = 80;
@@ -236,8 +237,8 @@ fn described_option(option: &Opt) -> Value {
         | Kind::Instances => &[],
     };
     json!({
-        "long": option.long, "short": option.short, "aliases": option.aliases, "kind": kind,
-        "words": words, "value": option.placeholder, "repeats": option.repeats,
+        "long": option.long, "short": option.short.map(String::from), "aliases": option.aliases,
+        "kind": kind, "words": words, "value": option.placeholder, "repeats": option.repeats,
         "on_by_default": option.on, "about": option.about,
     })
 }

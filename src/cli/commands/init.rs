@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::Run;
 use crate::cli::app_files::{self, Caller, Purpose};
@@ -16,6 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::config::export::{ExportFormat, Exported};
 use crate::config::{files, json as json_text, procfile};
+use crate::json::json;
 
 /// Written where no name is given.
 const DEFAULT: &str = "pmd.json";

@@ -5,14 +5,13 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
 use crate::cli::Run;
 use crate::cli::args::Parsed;
 use crate::cli::error::{Failure, in_words};
 use crate::cli::exit::Exit;
 use crate::cli::invoked::NAMES;
 use crate::cli::session::Session;
+use crate::json::json;
 
 /// Runs `pmd install-links`.
 pub fn install(session: &mut Session, parsed: &Parsed) -> Run {

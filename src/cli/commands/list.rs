@@ -139,7 +139,7 @@ fn print(session: &mut Session, mut processes: Vec<Value>, wish: &Wish) -> Resul
     if session.screen.is_terminal() && wish.look.columns.is_none() {
         if !entries.is_empty() {
             // A daemon of another version may not know; the list is good without.
-            let system = session.question("get_system", &serde_json::json!({}));
+            let system = session.question("get_system", &crate::json::json!({}));
             let system = system.unwrap_or_default();
             session.screen.line(&table::summary(&entries, &system))?;
         }
@@ -154,7 +154,7 @@ fn print(session: &mut Session, mut processes: Vec<Value>, wish: &Wish) -> Resul
 fn others(session: &Session) -> Option<String> {
     let other = session.daemons.other(session.whose()?)?;
     let mut client = Client::connect(&other.socket).ok()?;
-    let question = serde_json::json!({"processes": null, "brief": true});
+    let question = crate::json::json!({"processes": null, "brief": true});
     let limit = Some(Duration::from_secs(1));
     let Ok(Answer::Given(reply)) = client.request("get_info", &question, limit) else {
         return None;

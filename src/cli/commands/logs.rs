@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::base::WallTime;
 use crate::cli::Run;
@@ -18,6 +18,7 @@ use crate::cli::output::lines::{Lines, Look};
 use crate::cli::output::when;
 use crate::cli::session::Session;
 use crate::cli::targets;
+use crate::json::json;
 use crate::sys::clock;
 
 /// Lines of each process to begin with.

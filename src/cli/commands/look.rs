@@ -1,6 +1,6 @@
 //! Commands that show one side of processes: show, slist, env, pid, id, jlist, prettylist.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::cli::Run;
 use crate::cli::args::Parsed;
@@ -13,6 +13,7 @@ use crate::cli::invoked::Invoked;
 use crate::cli::output::{page, text};
 use crate::cli::session::Session;
 use crate::cli::targets;
+use crate::json::json;
 use crate::sys::clock;
 
 /// `pmd show`.

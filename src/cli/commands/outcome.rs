@@ -1,7 +1,7 @@
 //! How actions are asked for and reported: one line per process, or one JSON document, and the
 //! exit code that fits all of them.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::cli::args::Parsed;
 use crate::cli::client::{Answer, Client};
@@ -12,6 +12,7 @@ use crate::cli::error::{End, Failure};
 use crate::cli::exit::Exit;
 use crate::cli::output::results;
 use crate::cli::session::Session;
+use crate::json::json;
 use crate::sorted::SortedSet;
 
 /// What came of one or more requests.

@@ -1,6 +1,6 @@
 //! Commands for scripts: the exit code is the answer.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::cli::Run;
 use crate::cli::args::Parsed;
@@ -12,6 +12,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::results;
 use crate::cli::session::Session;
 use crate::cli::targets;
+use crate::json::json;
 
 /// `pmd is-online`: silent, but for `--json`.
 pub fn is_online(session: &mut Session, parsed: &Parsed) -> Run {

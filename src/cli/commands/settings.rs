@@ -3,7 +3,7 @@
 //! Without a daemon the file is read and changed all the same: a setting may be what keeps one from
 //! coming up.
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::cli::Run;
 use crate::cli::args::Parsed;
@@ -14,6 +14,7 @@ use crate::config::problem::Problem;
 use crate::config::settings;
 use crate::config::web;
 use crate::daemon;
+use crate::json::{json, object};
 
 /// What PM2's log rotation calls its settings, and what pmd calls them; `None`: not needed here.
 const ROTATION: [(&str, Option<&str>); 7] = [
@@ -237,14 +238,12 @@ fn written(session: &mut Session, key: Option<&str>) -> Result<Value, Failure> {
     let path = session.daemons.paths()?.settings();
     let found = daemon::read_settings(&path).map_err(|error| Failure::of_reply(&json!(error)))?;
     let wanted = settings::keys().filter(|known| key.is_none_or(|key| key == *known));
-    let values: Map<String, Value> = wanted
-        .map(|known| {
-            let value = found.get(known);
-            let is_secret = web::SECRET_KEYS.contains(&known) && !value.is_null();
-            (known.to_owned(), if is_secret { "***".into() } else { value })
-        })
-        .collect();
-    Ok(Value::Object(values))
+    let values = wanted.map(|known| {
+        let value = found.get(known);
+        let is_secret = web::SECRET_KEYS.contains(&known) && !value.is_null();
+        (known, if is_secret { "***".into() } else { value })
+    });
+    Ok(Value::Object(object(values)))
 }
 
 fn unknown(key: &str) -> Failure {

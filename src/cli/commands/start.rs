@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::cli::Run;
 use crate::cli::app_files::{self, Caller, Loaded, Purpose};
@@ -18,6 +18,7 @@ use crate::cli::{glob, targets};
 use crate::config::files::{self, Format};
 use crate::config::resolve::{self, Defaults, Dialect, Origin};
 use crate::config::{preflight, program};
+use crate::json::json;
 
 /// What the user wants to be started.
 #[derive(Debug)]

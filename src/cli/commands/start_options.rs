@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::cli::app_files::Caller;
 use crate::cli::args::Parsed;
 use crate::cli::error::Failure;
 use crate::cli::grammar::Kind;
-use crate::config::json::object;
 use crate::config::{environment, names, units, words};
+use crate::json::json;
+use crate::json::object;
 
 /// Options whose value is a field of the same name (with `_`), and its form.
 const FIELDS: &[&str] = &[

@@ -1,6 +1,6 @@
 //! Commands about what is kept: logs on disk, the saved list, the daemon itself.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::cli::Run;
 use crate::cli::app_files::{self, Caller, Purpose};
@@ -14,6 +14,7 @@ use crate::cli::session::{Session, no_daemon};
 use crate::cli::targets;
 use crate::config::export::{self, ExportFormat, Exported};
 use crate::config::resolve::{self, Defaults, Dialect, Origin};
+use crate::json::json;
 
 /// `pmd flush`.
 pub fn flush(session: &mut Session, parsed: &Parsed) -> Run {

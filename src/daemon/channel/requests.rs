@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::base::{ChildId, ProcId, Time};
 use crate::daemon::Daemon;
 use crate::daemon::channel::Unsaid;
 use crate::daemon::key::ConnId;
 use crate::daemon::requests::data;
+use crate::json::json;
 use crate::proto::ipc::members;
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::Subject;

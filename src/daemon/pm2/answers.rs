@@ -1,11 +1,10 @@
 //! What becomes of the supervisor's answer to what a call asked.
 
-use serde_json::json;
-
 use crate::base::{Pid, ProcId};
 use crate::daemon::key::ConnId;
 use crate::daemon::requests::Pending;
 use crate::daemon::{Daemon, Ending, TRIM_AFTER};
+use crate::json::json;
 use crate::proto::pm2::amp::Pair;
 use crate::proto::pm2::rpc;
 use crate::supervisor::vocabulary::{Action, Failure, Input, Outcome, Reply, Request};

@@ -1,6 +1,6 @@
 //! What a call asks of the supervisor, or what is answered from what is known.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::base::{ProcId, Signal};
 use crate::config::pm2;
@@ -8,6 +8,7 @@ use crate::daemon::Daemon;
 use crate::daemon::key::ConnId;
 use crate::daemon::pm2::Then;
 use crate::daemon::requests::Pending;
+use crate::json::{json, object};
 use crate::proto::pm2::amp::Pair;
 use crate::proto::pm2::methods::{Call, Id, Named};
 use crate::proto::pm2::object::is_truthy;
@@ -107,7 +108,7 @@ impl Daemon {
             Call::StartWatch(whose) => {
                 let ids = self.named(&whose);
                 if ids.iter().any(|&id| self.is_watched(id)) {
-                    let members = Map::from_iter([("notrestarted".to_owned(), Value::Bool(true))]);
+                    let members = object([("notrestarted", Value::Bool(true))]);
                     return Ok(Some(rpc::success(members)));
                 }
                 Ok(Some(self.switch_watch(&ids, |_| true)))
@@ -142,7 +143,7 @@ impl Daemon {
                 if let Some(known) = self.known_mut(process) {
                     known.monitored = Some(on);
                 }
-                let members = Map::from_iter([("pm_id".to_owned(), process.0.into())]);
+                let members = object([("pm_id", process.0.into())]);
                 Ok(Some(rpc::success(members)))
             }
             Call::RestartName(name) => {

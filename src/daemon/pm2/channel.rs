@@ -3,12 +3,13 @@
 //! What a child's monitoring library announces (`axm:*`) is kept in `Known`, within limits: it is
 //! the child that says how much that is.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::base::{ChildId, ProcId};
 use crate::daemon::Daemon;
 use crate::daemon::channel::{Trouble, Unsaid};
 use crate::daemon::pm2::calls::{Begun, base_name, is_up};
+use crate::json::{json, object};
 use crate::proto::buffer::Class;
 use crate::proto::ipc::{Message as Line, members};
 use crate::proto::pm2::bus;
@@ -98,7 +99,7 @@ impl Daemon {
         }
         self.send_to_child(process, &packet)
             .map_err(|why| format!("Cannot send to process with ID <{}>: {why}", id.text))?;
-        Ok(Some(rpc::success(Map::from_iter([("data".to_owned(), packet)]))))
+        Ok(Some(rpc::success(object([("data", packet)]))))
     }
 
     /// A message that is an object goes to children as it is, as PM2 had it up to 1.0; one that is
@@ -185,5 +186,5 @@ fn is_called(process: &Process, name: &str, plainly: bool) -> bool {
 }
 
 fn sent(count: usize) -> crate::proto::pm2::amp::Pair {
-    rpc::success(Map::from_iter([("process_count".to_owned(), count.into())]))
+    rpc::success(object([("process_count", count.into())]))
 }

@@ -4,14 +4,15 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::base::ProcId;
-use crate::config::json;
+use crate::config::json::MAX_SIZE;
 use crate::config::pm2::Record;
 use crate::daemon::Daemon;
 use crate::daemon::key::ConnId;
 use crate::daemon::requests::{Pending, data, owner_only};
+use crate::json::json;
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::session::Answer;
 use crate::supervisor::vocabulary::{Input, Reply};
@@ -104,7 +105,7 @@ fn read_one(path: &Path) -> Result<Vec<Record>, String> {
     let place = path.display().to_string();
     let cannot = |error| format!("cannot read {place}: {}", crate::sys::describe(&error));
     let meta = std::fs::metadata(path).map_err(cannot)?;
-    if !meta.is_file() || meta.len() > u64::try_from(json::MAX_SIZE).unwrap_or(u64::MAX) {
+    if !meta.is_file() || meta.len() > u64::try_from(MAX_SIZE).unwrap_or(u64::MAX) {
         return Err(format!("{place} is no list of PM2's"));
     }
     let bytes = std::fs::read(path).map_err(cannot)?;

@@ -1,9 +1,10 @@
 //! The host, and the daemon itself, as PM2's clients ask about them.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::base::{Pid, WallTime};
 use crate::daemon::Daemon;
+use crate::json::json;
 use crate::sys::{process, users};
 
 impl Daemon {

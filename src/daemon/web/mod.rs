@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mio::net::TcpListener;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::base::Time;
 use crate::config::web::{Overrides, WebSettings, is_token};
@@ -18,6 +18,7 @@ use crate::daemon::accept::Door;
 use crate::daemon::home::StartError;
 use crate::daemon::key::{ConnId, ListenerId};
 use crate::daemon::socket::{Acceptor, Peer};
+use crate::json::json;
 use crate::proto::http::access;
 use crate::proto::protocol::Protocol;
 use crate::proto::ws::code;
@@ -143,7 +144,7 @@ impl Web {
                     State::Off(why) => (&place.wanted, "off", Some(why)),
                     State::Absent => (&place.wanted, "absent", None),
                 };
-                json!({"address": address, "state": state, "why": why})
+                json!({"address": address.to_string(), "state": state, "why": why})
             })
             .collect();
         let is_on = self.places.iter().any(|place| matches!(place.state, State::On(..)));

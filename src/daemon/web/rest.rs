@@ -1,9 +1,10 @@
 //! REST: answers in PMDaemon's shapes.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::base::ProcId;
 use crate::daemon::Daemon;
+use crate::json::json;
 use crate::proto::http::record::{Facts, record};
 use crate::proto::http::response::Response;
 use crate::proto::http::route::Route;

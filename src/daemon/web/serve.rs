@@ -1,11 +1,10 @@
 //! Requests over HTTP: who asks, for what, and the answers that need nobody else.
 
-use serde_json::json;
-
 use crate::config::web::Level;
 use crate::daemon::key::ConnId;
 use crate::daemon::socket::Peer;
 use crate::daemon::{Daemon, Ending};
+use crate::json::json;
 use crate::proto::http::access::{self, Caller, Verdict};
 use crate::proto::http::exposition::Format;
 use crate::proto::http::head::{Head, Name};

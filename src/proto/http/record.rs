@@ -1,8 +1,9 @@
 //! A process as REST shows it: PMDaemon's object in the manner of PM2.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::base::{ExitStatus, Now};
+use crate::json::json;
 use crate::proto::messages::event::millis;
 use crate::proto::pm2::view::Files;
 use crate::supervisor::Process;
@@ -33,7 +34,7 @@ pub fn record(process: &Process, now: Now, facts: &Facts<'_>) -> Value {
         "pm_id": process.id(), "restart_time": process.restarts(),
         "unstable_restarts": process.unstable_restarts(), "status": status,
         "port": process.port(), "pm_uptime": started, "created_at": process.created_at(),
-        "instances": spec.instances, "NODE_APP_INSTANCE": process.instance(), "args": spec.args,
+        "instances": spec.instances, "NODE_APP_INSTANCE": process.instance(), "args": spec.args.iter().collect::<Value>(),
         "exec_interpreter": spec.interpreter.as_deref().unwrap_or("none"), "watch": false,
         "autorestart": !matches!(spec.restart, Restart::Never | Restart::Once),
     });

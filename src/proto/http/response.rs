@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::rc::Rc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::base::WallTime;
+use crate::json::json;
 use crate::proto::buffer::Frame;
 use crate::proto::http::Problem;
 use crate::proto::messages::error::{Code, ErrorReply};
@@ -64,7 +65,7 @@ impl Response {
     pub fn refusal(status: u16, error: &ErrorReply) -> Self {
         let body = json!({
             "success": false, "error": reason(status), "message": error.message,
-            "code": error.code, "details": error.details,
+            "code": error.code.name(), "details": error.details,
         });
         Self::json(status, &body)
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::base::{ExitStatus, Now, Pid, ProcId, Signal, WallTime};
+use crate::json::{ToJson, json};
 use crate::proto::messages::error::ErrorReply;
 use crate::proto::messages::event::millis;
 use crate::proto::messages::health::health_check;
@@ -219,7 +220,7 @@ fn later(wall: WallTime, pause: Duration) -> WallTime {
 }
 
 /// One entry of `command_result.results`.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct ResultEntry {
     pub id: Option<ProcId>,
     pub name: String,
@@ -242,4 +243,17 @@ pub struct ResultEntry {
     pub restarted_because: Option<&'static str>,
     pub port: Option<u16>,
     pub error: Option<ErrorReply>,
+}
+
+impl ToJson for ResultEntry {
+    fn to_json(&self) -> Value {
+        json!({
+            "id": self.id, "name": self.name, "instance": self.instance, "ok": self.ok,
+            "changed": self.changed, "status": self.status, "ready": self.ready,
+            "unready": self.unready, "pid": self.pid, "was_pid": self.was_pid,
+            "killed": self.killed, "kill_signal": self.kill_signal, "exit_code": self.exit_code,
+            "signal": self.signal, "took": self.took, "restarted_instead": self.restarted_instead,
+            "restarted_because": self.restarted_because, "port": self.port, "error": self.error,
+        })
+    }
 }

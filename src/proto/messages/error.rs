@@ -1,11 +1,11 @@
 //! Error replies: codes, texts, details.
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::json::{ToJson, enter, set};
+
 /// What went wrong, as a word that programs compare. Shared by every interface.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Code {
     InvalidJson,
     InvalidMessage,
@@ -32,6 +32,35 @@ pub enum Code {
 }
 
 impl Code {
+    /// The word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InvalidJson => "INVALID_JSON",
+            Self::InvalidMessage => "INVALID_MESSAGE",
+            Self::UnknownType => "UNKNOWN_TYPE",
+            Self::UnknownEvent => "UNKNOWN_EVENT",
+            Self::UnknownAction => "UNKNOWN_ACTION",
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::InvalidConfig => "INVALID_CONFIG",
+            Self::Unauthorized => "UNAUTHORIZED",
+            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::ForbiddenHost => "FORBIDDEN_HOST",
+            Self::ForbiddenOrigin => "FORBIDDEN_ORIGIN",
+            Self::ForbiddenUser => "FORBIDDEN_USER",
+            Self::ProcessNotFound => "PROCESS_NOT_FOUND",
+            Self::ProcessAlreadyExists => "PROCESS_ALREADY_EXISTS",
+            Self::PortInUse => "PORT_IN_USE",
+            Self::NoFreePort => "NO_FREE_PORT",
+            Self::ProcessStartFailed => "PROCESS_START_FAILED",
+            Self::OperationFailed => "OPERATION_FAILED",
+            Self::Timeout => "TIMEOUT",
+            Self::RateLimited => "RATE_LIMITED",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::Unsupported => "UNSUPPORTED",
+        }
+    }
+
     /// The status of a response over HTTP.
     #[must_use]
     pub fn status(self) -> u16 {
@@ -61,12 +90,12 @@ impl Code {
 }
 
 /// The `data` of an `error` message, and the `error` of a failed result.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ErrorReply {
     pub code: Code,
     /// One sentence; the first line a person sees.
     pub message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Absent where it is nothing.
     pub request: Option<String>,
     pub details: Map<String, Value>,
 }
@@ -80,7 +109,7 @@ impl ErrorReply {
     /// Adds one member to `details`.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.details.insert(name.to_owned(), value.into());
+        enter(&mut self.details, name, value.into());
         self
     }
 
@@ -88,5 +117,18 @@ impl ErrorReply {
     #[must_use]
     pub fn argument(field: &str, message: impl Into<String>) -> Self {
         Self::new(Code::InvalidArgument, message).with("field", field)
+    }
+}
+
+impl ToJson for ErrorReply {
+    fn to_json(&self) -> Value {
+        let mut members = Map::new();
+        set(&mut members, "code", self.code.name());
+        set(&mut members, "message", &self.message);
+        if let Some(request) = &self.request {
+            set(&mut members, "request", request);
+        }
+        set(&mut members, "details", &self.details);
+        Value::Object(members)
     }
 }

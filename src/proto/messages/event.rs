@@ -5,9 +5,10 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::base::{ExitStatus, ProcId, Stream, WallTime};
+use crate::json::json;
 use crate::proto::buffer::Frame;
 use crate::proto::messages::carrier::{Carrier, Envelope};
 use crate::proto::messages::stamp::MessageIds;
@@ -272,7 +273,7 @@ fn errored_details(reason: ErroredReason, unstable: u32) -> Value {
         }
         ErroredReason::SpawnFailed(error) => {
             json!({"reason": "spawn_failed", "unstable_restarts": unstable,
-                   "stage": error.stage, "errno": error.errno})
+                   "stage": error.stage.name(), "errno": error.errno})
         }
         ErroredReason::Unstoppable { left } => {
             json!({"reason": "unstoppable", "unstable_restarts": unstable, "left": left})

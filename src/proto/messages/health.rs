@@ -2,10 +2,11 @@
 //!
 //! Source of the shapes: the WebSocket API document, A5 and A8.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::base::WallTime;
 use crate::config::secrets::mask_urls;
+use crate::json::json;
 use crate::proto::messages::event::{Subject, millis};
 use crate::proto::messages::stamp::timestamp;
 use crate::supervisor::spec::{Check, PORT_VARIABLE};

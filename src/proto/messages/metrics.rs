@@ -5,9 +5,9 @@
 //! the WebSocket API document, parts A2 and A5.
 
 use serde::Serialize;
-use serde_json::json;
 
 use crate::base::{Now, Pid, ProcId};
+use crate::json::json;
 use crate::proto::messages::event::millis;
 use crate::supervisor::Process;
 use crate::supervisor::vocabulary::HealthStatus;
@@ -109,7 +109,7 @@ pub struct System<'a> {
 }
 
 /// How many processes are how.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     pub total: usize,
     pub online: usize,
@@ -118,7 +118,7 @@ pub struct Counts {
 }
 
 /// What the daemon itself uses.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct DaemonUsage {
     pub pid: i32,
     pub memory: u64,
@@ -133,6 +133,7 @@ pub struct DaemonUsage {
 pub fn system_metrics(system: &System<'_>) -> String {
     let used = system.memory_total.saturating_sub(system.memory_available);
     let [one, five, fifteen] = system.load.map(|load| f64::from(load) / 100.0);
+    let System { processes, daemon, .. } = system;
     json!({
         "cpu": {"usage": system.cpu, "cores": system.cores},
         "memory": {
@@ -144,7 +145,13 @@ pub fn system_metrics(system: &System<'_>) -> String {
             "total": total, "used": total.saturating_sub(free), "available": free,
         })),
         "uptime": system.uptime, "hostname": system.hostname,
-        "processes": system.processes, "daemon": system.daemon,
+        "processes": {
+            "total": processes.total, "online": processes.online, "stopped": processes.stopped,
+            "errored": processes.errored,
+        },
+        "daemon": {
+            "pid": daemon.pid, "memory": daemon.memory, "cpu": daemon.cpu, "uptime": daemon.uptime,
+        },
     })
     .to_string()
 }

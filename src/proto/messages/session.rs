@@ -7,11 +7,10 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::base::WallTime;
-use crate::config::json::object;
 use crate::config::web::Level;
+use crate::json::json;
+use crate::json::object;
 use crate::proto::buffer::{Class, Frame};
 use crate::proto::ipc::pattern;
 use crate::proto::messages::carrier::{Carrier, Envelope};

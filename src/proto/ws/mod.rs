@@ -8,17 +8,17 @@
 use std::io::Cursor;
 use std::time::Duration;
 
-use serde_json::json;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::base::Time;
 use crate::config::web::Level;
+use crate::json::json;
 use crate::proto::buffer::{Class, Inbox};
 use crate::proto::control::PROTOCOL;
 use crate::proto::messages::carrier::Carrier;
 use crate::proto::messages::error::{Code, ErrorReply};
-use crate::proto::messages::event::{EVENTS, Publication};
+use crate::proto::messages::event::{EVENTS, Publication, millis};
 use crate::proto::messages::request::INTERVALS;
 use crate::proto::messages::session::{Answer, Session};
 use crate::proto::messages::stamp::MessageIds;
@@ -139,8 +139,8 @@ impl Ws {
             "events": EVENTS,
             "limits": {
                 "max_message": self.max_message,
-                "interval_min": INTERVALS.start().as_millis(),
-                "interval_max": INTERVALS.end().as_millis(),
+                "interval_min": millis(*INTERVALS.start()),
+                "interval_max": millis(*INTERVALS.end()),
             },
         });
         Answer::Data("hello", data.to_string())
