@@ -36,7 +36,8 @@ fn millis_up(delay: Duration) -> u64 {
     u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds since the Unix epoch. For people and wire formats; never compared or added to.
+/// Milliseconds since the Unix epoch. For people, wire formats, and what is to happen at a time of
+/// day; durations are measured by [`Time`].
 #[derive(
     Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
 )]
@@ -47,8 +48,21 @@ pub struct WallTime(pub u64);
 pub struct Now {
     /// For every decision.
     pub mono: Time,
-    /// For display only.
+    /// For display, and for what is to happen at a time of day.
     pub wall: WallTime,
+}
+
+/// Year, month and day of a number of days since 1970-01-01 (Gregorian; Howard Hinnant's formula).
+#[must_use]
+pub fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let of_era = shifted % 146_097;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let moon = (5 * of_year + 2) / 153;
+    let month = if moon < 10 { moon + 3 } else { moon - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, of_year - (153 * moon + 2) / 5 + 1)
 }
 
 /// A process id the kernel gave us. Never zero, never negative: `kill(0)` cannot be written.

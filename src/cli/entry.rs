@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::base::ExitStatus;
+use crate::base::{ExitStatus, WallTime};
+use crate::cli::output::when;
 use crate::sorted::{SortedMap, SortedSet};
 
 /// A view of one entry of `process_info`.
@@ -89,6 +90,12 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn retry_in(self) -> Option<Duration> {
         self.millis("retry_in")
+    }
+
+    /// When the clock will start or restart it.
+    #[must_use]
+    pub fn next_run(self) -> Option<WallTime> {
+        self.text("next_run").and_then(when::parse)
     }
 
     /// Not said: as good as ready.

@@ -15,7 +15,9 @@ use crate::config::fields::{self, Entry, Fields};
 use crate::config::names;
 use crate::config::problem::{Problem, shorten};
 use crate::config::resolve::Dialect;
-use crate::config::{assemble_env, assemble_logs, assemble_serving, files, program, words};
+use crate::config::{
+    assemble_env, assemble_logs, assemble_serving, assemble_times, files, program, words,
+};
 use crate::sorted::{SortedMap, sort};
 use crate::supervisor::spec::{
     AppSpec, Condition, Dependency, Environment, IPC_LIMIT, Ipc, Limits, MAX_INSTANCES,
@@ -83,6 +85,7 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
         has_env_files: !env_file.is_empty(),
     };
     let serving = assemble_serving::serving(fields, &mut env, &about);
+    let times = assemble_times::times(fields);
     let terms = Terms {
         namespace,
         interpreter: program.interpreter,
@@ -104,8 +107,12 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
             .unwrap_or_else(|| DEFAULTS.instance_var.to_owned()),
         increment_var: variable(fields, "increment_var"),
         autostart: fields.flag("autostart").unwrap_or(true),
-        restart: restart(fields),
+        restart: times.restart,
         stop_exit_codes: exit_codes(fields),
+        cron_restart: times.cron_restart,
+        schedule: times.schedule,
+        timeout: times.timeout,
+        overlap: times.overlap,
         max_restarts: count(fields, "max_restarts").unwrap_or(DEFAULTS.max_restarts),
         min_uptime: fields.duration("min_uptime").unwrap_or(DEFAULTS.min_uptime),
         restart_delay: fields.duration("restart_delay").unwrap_or_default(),
@@ -458,7 +465,7 @@ fn variable(fields: &mut Fields<'_, '_>, name: &'static str) -> Option<String> {
 }
 
 /// `restart`, and PM2's `autorestart`, which must not contradict it.
-fn restart(fields: &mut Fields<'_, '_>) -> Restart {
+pub(super) fn restart(fields: &mut Fields<'_, '_>) -> Restart {
     let entry = fields.peek("restart").cloned();
     let policy = fields.choice(
         "restart",

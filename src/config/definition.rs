@@ -13,10 +13,11 @@ use crate::config::settings::LogTargets;
 use crate::config::{assemble_serving, program, secrets, units};
 use crate::json::json;
 use crate::json::object;
+use crate::supervisor::schedule::Schedule;
 use crate::supervisor::spec::{
     AppSpec, Check, Condition, Dependency, Environment, HealthCheck, IPC_LIMIT, Ipc, Limits,
-    LogBoth, LogFormat, LogFull, LogTarget, OnDaemonLoss, OnFail, Ports, Restart, Serving, Stdin,
-    Words,
+    LogBoth, LogFormat, LogFull, LogTarget, OnDaemonLoss, OnFail, Overlap, Ports, Restart, Serving,
+    Stdin, Words,
 };
 
 /// The fields in which a spec differs from the defaults; `name`, `script`, `cwd` and `inherit_env`
@@ -200,6 +201,10 @@ fn life(spec: &AppSpec) -> Vec<Field> {
     vec![
         field("autostart", spec.autostart, !spec.autostart),
         field("restart", restart_word(spec.restart), spec.restart != Restart::Always),
+        optional("cron_restart", spec.cron_restart.as_ref().map(Schedule::text)),
+        optional("schedule", spec.schedule.as_ref().map(Schedule::text)),
+        optional("timeout", spec.timeout.map(units::exact_duration)),
+        field("overlap", spec.overlap.word(), spec.overlap != Overlap::Skip),
         field("stop_exit_codes", spec.stop_exit_codes.clone(), !spec.stop_exit_codes.is_empty()),
         field("max_restarts", spec.max_restarts, spec.max_restarts != DEFAULTS.max_restarts),
         time("min_uptime", spec.min_uptime, DEFAULTS.min_uptime),

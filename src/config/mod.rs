@@ -14,6 +14,8 @@ mod assemble_env;
 mod assemble_logs;
 /// Its ports and its health check.
 mod assemble_serving;
+/// The same, for when it is started and stopped by the clock.
+mod assemble_times;
 /// A spec as the fields of an app file again.
 pub mod definition;
 /// Changing a settings file.

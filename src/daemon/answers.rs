@@ -17,6 +17,7 @@ use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::millis;
 use crate::proto::messages::health::label;
 use crate::proto::messages::session::Answer;
+use crate::proto::messages::stamp::timestamp;
 use crate::supervisor::spec::{AppSpec, Environment};
 use crate::supervisor::vocabulary::{
     Action, ErroredReason, Failure, Finding, Input, Instead, Options, Outcome, Refusal, Reply,
@@ -147,6 +148,7 @@ impl Daemon {
                 Instead::NoReadiness => "a reload needs wait_ready",
                 Instead::SamePort => "old and new cannot share the port",
             }),
+            next_run: outcome.process.and_then(|id| self.supervisor.next_run(id)).map(timestamp),
             port: process.and_then(Process::port),
             error,
         }

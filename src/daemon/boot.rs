@@ -20,6 +20,7 @@ use crate::config::{base_environment, strip_shell_noise};
 use crate::daemon::accept::Door;
 use crate::daemon::adopt::Remains;
 use crate::daemon::aftercare::Aftercare;
+use crate::daemon::alarm::AlarmClock;
 use crate::daemon::channel::Channels;
 use crate::daemon::children::Children;
 use crate::daemon::connection::Connections;
@@ -49,6 +50,7 @@ use crate::logs::{LogSettings, Logs};
 use crate::proto::messages::stamp::MessageIds;
 use crate::reactor::{Interest, Reactor, Readiness};
 use crate::sorted::{SortedMap, SortedSet};
+use crate::supervisor::schedule::Zone;
 use crate::supervisor::vocabulary::{Existing, Input, Options, Patience, Request};
 use crate::supervisor::{Adopted, Supervisor};
 use crate::sys::oom::OomKills;
@@ -314,7 +316,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         reactor,
         signals: host.signals,
         signals_slot,
-        supervisor: Supervisor::new(),
+        supervisor: Supervisor::in_zone(Zone(clock::offset)),
         effects: VecDeque::new(),
         decided: Vec::new(),
         outcomes: VecDeque::new(),
@@ -340,6 +342,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         busy: Busy::default(),
         sweeps: Sweeps::default(),
         probes: Probes::default(),
+        alarm: AlarmClock::default(),
         live: parts.live,
         saving: parts.saving,
         news: News::default(),
@@ -412,7 +415,8 @@ impl Daemon {
         let slots: Vec<_> = survivors.iter().map(|s| s.found).chain(resting).collect();
         let mut effects = Vec::new();
         let start = self.settings.resurrect;
-        self.supervisor = Supervisor::restore(self.now, snapshot, &adopted, start, &mut effects);
+        let supervisor = std::mem::take(&mut self.supervisor);
+        self.supervisor = supervisor.restore(self.now, snapshot, &adopted, start, &mut effects);
         self.effects.extend(effects);
         for found in &slots {
             let Some(process) = self.supervisor.process(found.process) else { continue };

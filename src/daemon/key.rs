@@ -30,6 +30,8 @@ pub enum Key {
     Adopted(ChildId),
     /// The connection of a health check.
     Probe(ChildId),
+    /// It is time for what happens at times of day, or the clock was set.
+    Alarm,
     /// Another thread has finished something.
     Waker,
 }

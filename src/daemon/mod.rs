@@ -8,6 +8,7 @@ mod accept;
 mod account;
 mod adopt;
 mod aftercare;
+mod alarm;
 mod answers;
 mod apply;
 mod boot;
@@ -73,6 +74,7 @@ use crate::sys::spawn::Spawner;
 use crate::sys::wait::Reaped;
 
 use aftercare::Aftercare;
+use alarm::AlarmClock;
 use channel::Channels;
 use children::Children;
 use connection::Connections;
@@ -141,6 +143,7 @@ pub struct Daemon {
     busy: Busy,
     sweeps: Sweeps,
     probes: Probes,
+    alarm: AlarmClock,
     live: LiveTable,
     saving: Saving,
     news: News,
@@ -218,6 +221,7 @@ impl Daemon {
             self.flush_channels();
             self.tell_own_log();
             self.flush_connections();
+            self.set_alarm();
             let took = clock::now().mono.since(self.now.mono);
             self.turns.note(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
             if quiet {
@@ -249,6 +253,7 @@ impl Daemon {
             self.connections.next_deadline(),
             self.probes.next_deadline(),
             self.channels.next_deadline(),
+            self.alarm.next_deadline(),
             self.figures.next_deadline(),
             self.web.next_deadline(),
             self.container.as_ref().and_then(container::Running::next_deadline),
@@ -273,6 +278,7 @@ impl Daemon {
             Key::NotifySocket => self.on_notify_socket(),
             Key::Adopted(child) => self.on_adopted_end(child),
             Key::Probe(child) => self.on_probe(child, ready),
+            Key::Alarm => self.on_time_of_day(),
             Key::Waker => {
                 self.on_worker();
                 self.take_names();
@@ -386,6 +392,7 @@ impl Daemon {
     fn fire_timers(&mut self) {
         self.expire_probes();
         self.expire_asked();
+        self.alarm_is_late();
         self.supervisor.handle_timeout(self.now, &mut self.decided);
         self.effects.extend(self.decided.drain(..));
     }

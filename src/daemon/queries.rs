@@ -48,6 +48,7 @@ impl Daemon {
                 }
             };
             entry.note = self.log_note(process);
+            entry.next_run = self.supervisor.next_run(id).map(timestamp);
             if at > 0 {
                 text.push(',');
             }

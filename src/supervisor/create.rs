@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::base::ProcId;
 use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::dependencies::find_circle;
-use crate::supervisor::process::{Change, Goal, Seat};
+use crate::supervisor::process::{Change, Goal, Process, Seat};
 use crate::supervisor::requests::refuse;
 use crate::supervisor::spec::{AppSpec, MAX_INSTANCES, Ports};
 use crate::supervisor::tasks::{Job, Order, Plan};
@@ -35,7 +35,9 @@ impl Supervisor {
         for spec in &apps {
             match (self.table.members(&spec.name).is_empty(), existing) {
                 (true, _) => {}
-                (false, Existing::Refuse | Existing::Rename) => self.start_again(spec, &mut tasks),
+                (false, Existing::Refuse | Existing::Rename) => {
+                    self.start_again(spec, &mut tasks, turn);
+                }
                 (false, Existing::Replace) => self.replace(spec, &mut tasks, turn),
                 (false, Existing::Apply) => self.apply(spec, &mut tasks, turn),
             }
@@ -210,21 +212,38 @@ impl Supervisor {
     }
 
     /// The same definition again: what does not run is started.
-    fn start_again(&self, spec: &AppSpec, tasks: &mut Tasks) {
+    fn start_again(&mut self, spec: &AppSpec, tasks: &mut Tasks, turn: &Turn<'_>) {
         for (_, id) in self.staying(&spec.name) {
-            tasks.push((id, start_or_leave(spec)));
+            tasks.push((id, self.start_or_leave(id, spec, turn)));
         }
+    }
+
+    /// An app says itself whether it should run; a job waits for its time.
+    fn start_or_leave(&mut self, id: ProcId, spec: &AppSpec, turn: &Turn<'_>) -> Job {
+        match (spec.is_scheduled(), spec.autostart) {
+            (true, _) => Job::Nothing { changed: self.let_run(id, turn) },
+            (false, true) => Job::Start,
+            (false, false) => Job::Nothing { changed: false },
+        }
+    }
+
+    /// Another definition that asks for no start.
+    fn take_over(&mut self, id: ProcId, spec: &Rc<AppSpec>, turn: &mut Turn<'_>) -> Job {
+        self.redefine(id, Rc::clone(spec), turn);
+        if spec.is_scheduled() {
+            self.let_run(id, turn);
+        }
+        Job::Nothing { changed: true }
     }
 
     /// Another definition: everything is restarted with it.
     fn replace(&mut self, spec: &Rc<AppSpec>, tasks: &mut Tasks, turn: &mut Turn<'_>) {
         for (_, id) in self.surviving(spec) {
             let Some(process) = self.table.get(id) else { continue };
-            let job = if spec.autostart || process.goal() == Goal::Up {
+            let job = if runs_with(spec, process) {
                 Job::Restart { spec: Some(Rc::clone(spec)), port: None, kill_timeout: None }
             } else {
-                self.redefine(id, Rc::clone(spec), turn);
-                Job::Nothing { changed: true }
+                self.take_over(id, spec, turn)
             };
             tasks.push((id, job));
         }
@@ -240,12 +259,11 @@ impl Supervisor {
             let Some(process) = self.table.get(id) else { continue };
             let fields = process.spec().differences(spec);
             let job = if fields.is_empty() {
-                start_or_leave(spec)
-            } else if spec.autostart || process.goal() == Goal::Up {
+                self.start_or_leave(id, spec, turn)
+            } else if runs_with(spec, process) {
                 Job::Reload { spec: Some(Rc::clone(spec)), port: None }
             } else {
-                self.redefine(id, Rc::clone(spec), turn);
-                Job::Nothing { changed: true }
+                self.take_over(id, spec, turn)
             };
             tasks.push((id, job));
         }
@@ -275,6 +293,7 @@ impl Supervisor {
             self.table.instances(&spec.name).into_iter().map(|(number, _)| number).collect();
         let free: Vec<u32> = (0..).filter(|number| !taken.contains(number)).take(count).collect();
         for instance in free {
+            let start = start && !spec.is_scheduled();
             let goal = if start { Goal::Up } else { Goal::Down };
             let id = self.table.insert(Rc::clone(spec), instance, goal, turn.now.wall);
             self.unsaved = Unsaved::Now;
@@ -287,6 +306,7 @@ impl Supervisor {
                 });
                 tasks.push((id, Job::Nothing { changed: true }));
             }
+            self.wind(id, turn);
         }
     }
 
@@ -345,7 +365,9 @@ fn too_few(ports: Ports, name: &str, instances: u32) -> Option<String> {
     Some(format!("{name} has {room} ports ({ports}) for {instances} instances"))
 }
 
-/// An app says itself whether it should run.
-fn start_or_leave(spec: &AppSpec) -> Job {
-    if spec.autostart { Job::Start } else { Job::Nothing { changed: false } }
+/// Whether a process is to be running with a new definition at once. The runs of a job go on as
+/// they are.
+fn runs_with(spec: &AppSpec, process: &Process) -> bool {
+    (spec.autostart && !spec.is_scheduled())
+        || (process.goal() == Goal::Up && !process.spec().is_scheduled())
 }

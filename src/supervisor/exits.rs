@@ -31,6 +31,10 @@ pub enum ExitReason {
     Restart,
     /// It was told to make room for its next life because it used too much memory.
     Memory,
+    /// It was told to make room for its next life, since it was time.
+    Cron,
+    /// The run lasted too long.
+    Overrun,
     /// It was replaced, or was the successor that failed to replace another.
     Reload,
 }

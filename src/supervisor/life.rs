@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::base::{ChildId, ExitStatus, Pid, SpawnError, Time};
 use crate::supervisor::exits::{Exit, ExitReason};
 use crate::supervisor::process::{
-    Birth, Change, Context, Ending, Goal, Life, Main, Process, Seat, State,
+    Birth, Change, Context, Ending, Goal, Life, Main, Process, Rest, Seat, State,
 };
 use crate::supervisor::restart::{History, RestartPolicy, Verdict};
 use crate::supervisor::timers::{Due, Timer};
@@ -35,6 +35,14 @@ impl Process {
         self.state = State::Waiting { birth };
         self.tell(cx);
         Change::Nothing
+    }
+
+    /// The same where the pause before it is not waited for.
+    pub(super) fn begin_now(&mut self, birth: Birth, cx: &mut Context<'_>) -> Change {
+        self.aim(Goal::Up);
+        self.history = History::default();
+        self.cancel(Timer::Restart, cx);
+        self.begin(birth, cx)
     }
 
     pub(super) fn bear(&mut self, birth: Birth, cx: &mut Context<'_>) -> Change {
@@ -78,6 +86,7 @@ impl Process {
             Birth::Again(_) => self.restarts = self.restarts.saturating_add(1),
         }
         self.watch(cx);
+        self.limit_run(life, cx);
         if !self.spec.wait_ready {
             return self.online(life, birth, true, since, cx);
         }
@@ -117,7 +126,7 @@ impl Process {
         cx: &mut Context<'_>,
     ) -> Change {
         if self.goal != Goal::Up || cx.halting {
-            self.state = State::Stopped { done: false };
+            self.state = State::Stopped { rest: Rest::Asked };
             self.tell(cx);
             return Change::NotSpawned(error);
         }
@@ -139,8 +148,7 @@ impl Process {
     /// An end that nobody asked for. The next life comes first, then the news of the last one.
     pub(super) fn died(&mut self, life: Life, status: ExitStatus, cx: &mut Context<'_>) -> Change {
         let uptime = cx.now.mono.since(life.started.mono);
-        self.cancel(Timer::Ready, cx);
-        self.cancel(Timer::Settle, cx);
+        self.cancel_for_life(cx);
         cx.children.leave(life.child);
 
         let failing_since = *self.history.failing_since.get_or_insert(life.started.mono);
@@ -171,7 +179,8 @@ impl Process {
                 if !cx.halting {
                     self.aim(Goal::Down);
                 }
-                self.state = State::Stopped { done: status.is_success() };
+                let rest = if status.is_success() { Rest::Done } else { Rest::Failed };
+                self.state = State::Stopped { rest };
                 cx.effects.push(Effect::Release { child: life.child });
                 if !wanted {
                     self.publish(crashed(None), cx);
@@ -208,7 +217,7 @@ impl Process {
     /// Stopped, without a child that had to end.
     pub(super) fn rest(&mut self, cx: &mut Context<'_>) -> Change {
         self.cancel(Timer::Restart, cx);
-        self.state = State::Stopped { done: false };
+        self.state = State::Stopped { rest: Rest::Asked };
         let before = self.told;
         self.tell(cx);
         if before.is_some_and(|status| status != Status::Stopped) {
@@ -224,8 +233,7 @@ impl Process {
         kill_timeout: Option<Duration>,
         cx: &mut Context<'_>,
     ) -> Change {
-        self.cancel(Timer::Ready, cx);
-        self.cancel(Timer::Settle, cx);
+        self.cancel_for_life(cx);
         let (child, main) = match self.state {
             State::Spawning { child, .. } => (child, Main::Unspawned),
             State::Starting { life, .. } | State::Online { life, .. } => {
@@ -368,7 +376,13 @@ impl Process {
         }
         match self.goal {
             Goal::Up => Change::Rested,
-            Goal::Down | Goal::Gone => self.rest(cx),
+            Goal::Down | Goal::Gone => {
+                let change = self.rest(cx);
+                if ending.reason == RestartReason::Overrun {
+                    self.state = State::Stopped { rest: Rest::Failed };
+                }
+                change
+            }
         }
     }
 
@@ -387,6 +401,8 @@ impl Process {
                 (Seat::Side(_), _) | (Seat::Front(_), RestartReason::Reload) => ExitReason::Reload,
                 (Seat::Front(_), RestartReason::Health) if again => ExitReason::Unhealthy,
                 (Seat::Front(_), RestartReason::Memory) if again => ExitReason::Memory,
+                (Seat::Front(_), RestartReason::Cron) if again => ExitReason::Cron,
+                (Seat::Front(_), RestartReason::Overrun) => ExitReason::Overrun,
                 (Seat::Front(_), RestartReason::Crash | RestartReason::Command) if again => {
                     ExitReason::Restart
                 }
@@ -395,7 +411,8 @@ impl Process {
                     RestartReason::Crash
                     | RestartReason::Command
                     | RestartReason::Health
-                    | RestartReason::Memory,
+                    | RestartReason::Memory
+                    | RestartReason::Cron,
                 ) => ExitReason::Stop,
             };
             self.exits.record(Exit { at: cx.now.wall, status, uptime, reason });
@@ -409,8 +426,12 @@ impl Process {
         } else if again {
             self.begin(Birth::Again(ending.reason), cx);
             self.release(ending, cx);
+        } else if let (RestartReason::Overrun, Goal::Down, Main::Ended { status, uptime }) =
+            (ending.reason, self.goal, ending.main)
+        {
+            return self.overran(ending, status, uptime, cx);
         } else {
-            self.state = State::Stopped { done: false };
+            self.state = State::Stopped { rest: Rest::Asked };
             self.release(ending, cx);
             self.tell(cx);
             let (status, uptime) = exit.unzip();
@@ -418,6 +439,23 @@ impl Process {
             self.publish(NoticeKind::Stopped { status, uptime, commanded: true }, cx);
         }
         Change::Ended { status: exit.map(|(status, _)| status), killed: ending.killed }
+    }
+
+    /// A run that was ended because it lasted too long has failed.
+    fn overran(
+        &mut self,
+        ending: Ending,
+        status: ExitStatus,
+        uptime: Duration,
+        cx: &mut Context<'_>,
+    ) -> Change {
+        self.state = State::Stopped { rest: Rest::Failed };
+        self.release(ending, cx);
+        self.tell(cx);
+        let told = Some(status);
+        self.publish(NoticeKind::Stopped { status: told, uptime, commanded: false }, cx);
+        let (verdict, unstable, failing_since) = (Verdict::Finish, 0, cx.now.mono);
+        Change::Died { status, uptime, verdict, unstable, failing_since }
     }
 
     /// What was ended because it was unhealthy gets another life, as after a crash, or none.
@@ -464,6 +502,21 @@ impl Process {
     pub(super) fn reset(&mut self) {
         self.restarts = 0;
         self.history = History::default();
+    }
+
+    /// Cancels what is due only while a child lives.
+    fn cancel_for_life(&self, cx: &mut Context<'_>) {
+        for timer in [Timer::Ready, Timer::Settle, Timer::Overrun] {
+            self.cancel(timer, cx);
+        }
+    }
+
+    /// Arms the end of a run that may last only so long.
+    pub(super) fn limit_run(&self, life: Life, cx: &mut Context<'_>) {
+        if let (Some(limit), Seat::Front(_)) = (self.spec.timeout, self.seat) {
+            let due = Due::Process(self.seat, Timer::Overrun);
+            cx.timers.arm(due, life.started.mono.after(limit));
+        }
     }
 
     pub(super) fn arm(&self, timer: Timer, delay: Duration, cx: &mut Context<'_>) {

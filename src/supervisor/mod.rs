@@ -11,6 +11,8 @@
 //! | `life`, `view`  | how its transitions are made; what it tells about itself           |
 //! | `restart`       | whether and when it gets another life                              |
 //! | `limits`        | what a measurement leads to                                        |
+//! | `schedule`      | times of day, and which of them is next                            |
+//! | `alarms`        | what happens at them                                               |
 //! | `exits`         | how its last children ended                                        |
 //! | `served`        | its port                                                           |
 //! | `health`        | whether it is healthy                                              |
@@ -30,6 +32,7 @@
 use std::collections::VecDeque;
 
 use crate::base::{ChildId, Now, ProcId, Time};
+use crate::supervisor::alarms::Alarms;
 use crate::supervisor::children::Children;
 use crate::supervisor::dependencies::Dependencies;
 use crate::supervisor::process::{Change, Context, Event, Seat};
@@ -38,6 +41,7 @@ use crate::supervisor::tasks::{OperationId, Operations, TaskId};
 use crate::supervisor::timers::{Due, Timers};
 use crate::supervisor::vocabulary::{Effect, Input, NoticeKind, Probe, Target};
 
+mod alarms;
 mod children;
 mod create;
 mod dependencies;
@@ -52,6 +56,7 @@ mod process;
 mod reload;
 mod requests;
 mod restart;
+pub mod schedule;
 mod served;
 mod snapshot;
 pub mod spec;
@@ -77,6 +82,7 @@ pub struct Supervisor {
     table: Table,
     children: Children,
     timers: Timers,
+    alarms: Alarms,
     dependencies: Dependencies,
     operations: Operations,
     /// What follows from what is being handled; empty between two calls.
@@ -196,10 +202,12 @@ impl Supervisor {
     }
 
     /// Nothing runs, and nothing will without being asked. What could not be stopped does not
-    /// count, nor do processes that wait for others that are not coming.
+    /// count, nor do processes that wait for others that are not coming; what waits for its time does.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        !self.table.has_sides() && !self.table.iter().any(Process::is_active)
+        self.alarms.is_empty()
+            && !self.table.has_sides()
+            && !self.table.iter().any(Process::is_active)
     }
 
     /// A child has been given its port. Which one is saved, so that it is the same the next time.
@@ -251,11 +259,13 @@ impl Supervisor {
 
     /// Gives one event to one process, and looks at what that meant for others.
     fn step(&mut self, seat: Seat, event: Event, turn: &mut Turn<'_>) {
-        let Some(goal) = self.table.seated_mut(seat).map(|process| process.goal) else { return };
+        let Some(before) = self.table.seated_mut(seat).map(|process| process.lasting()) else {
+            return;
+        };
         let change = self.with(seat, turn, |process, cx| process.step(event, cx));
         match seat {
             Seat::Front(id) => {
-                if self.table.get(id).is_some_and(|process| process.goal != goal) {
+                if self.table.get(id).is_some_and(|process| process.lasting() != before) {
                     self.unsaved = Unsaved::Now;
                 }
                 self.front_changed(id, &change, turn);
@@ -289,6 +299,7 @@ impl Supervisor {
         } else if !self.dependencies.holds(id) {
             self.todo.push_back(Todo::Check { id, pull_in: true });
         }
+        self.wind(id, turn);
         if matches!(change, Change::Nothing) {
             return;
         }
@@ -308,6 +319,7 @@ impl Supervisor {
         self.close_removed(id, turn);
         self.free_dependents(id);
         self.table.remove(id);
+        self.wind(id, turn);
         if self.unsaved == Unsaved::Nothing {
             self.unsaved = Unsaved::Later;
         }

@@ -188,7 +188,7 @@ impl Supervisor {
                 self.consider(id, &Change::Nothing, turn);
             }
             Job::Stop { kill_timeout } => {
-                task.changed = !resting;
+                task.changed = !resting || self.alarms.at(process_id).is_some();
                 self.end_side(process_id, kill_timeout, turn);
                 self.step(front, Event::Stop { goal: Goal::Down, kill_timeout }, turn);
                 self.consider(id, &Change::Nothing, turn);

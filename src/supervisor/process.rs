@@ -8,8 +8,8 @@
 //! | Stopped  | none        | being asked                                  |              |
 //! | Waiting  | none        | the apps it depends on                       |              |
 //! | Spawning | asked for   | `Spawned` or `SpawnFailed`                   |              |
-//! | Starting | yes         | readiness (only with `wait_ready`)           | Ready, Probe |
-//! | Online   | yes         | its end                                      | Settle, Probe|
+//! | Starting | yes         | readiness (only with `wait_ready`)           | Ready, Probe, Overrun  |
+//! | Online   | yes         | its end                                      | Settle, Probe, Overrun |
 //! | Stopping | yes, ending | its end, then that of its tree               | Kill, Linger |
 //! | Backoff  | none        | the pause to pass                            | Restart      |
 //! | Errored  | none        | being asked                                  |              |
@@ -98,9 +98,8 @@ pub struct Process {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum State {
-    /// `done`: it ended by itself, successfully.
     Stopped {
-        done: bool,
+        rest: Rest,
     },
     Waiting {
         birth: Birth,
@@ -128,6 +127,21 @@ pub(super) enum State {
         reason: ErroredReason,
         undead: Option<Ending>,
     },
+}
+
+/// Why a process rests: whether somebody wanted that, and how its last child ended otherwise.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Rest {
+    /// It was told to.
+    #[default]
+    Asked,
+    /// Nobody has started it yet.
+    Fresh,
+    /// It ended by itself, not successfully.
+    Failed,
+    /// It ended by itself, successfully.
+    Done,
 }
 
 /// One running child.
@@ -175,11 +189,11 @@ pub(super) enum Birth {
 }
 
 impl Birth {
-    /// The same birth, brought forward because somebody asked.
-    fn commanded(self) -> Self {
+    /// The same birth, brought forward for this reason.
+    fn hastened(self, reason: RestartReason) -> Self {
         match self {
             Self::First => Self::First,
-            Self::Again(_) => Self::Again(RestartReason::Command),
+            Self::Again(_) => Self::Again(reason),
         }
     }
 }
@@ -270,8 +284,11 @@ impl Process {
                 self.history = History::default();
                 self.begin(Birth::First, cx)
             }
-            (S::Stopped { .. }, E::Stop { goal, .. }) => {
+            (S::Stopped { rest }, E::Stop { goal, .. }) => {
                 self.aim(goal);
+                if rest != Rest::Done || self.spec().clock().is_some() {
+                    self.state = S::Stopped { rest: Rest::Asked };
+                }
                 Change::Rested
             }
             (S::Errored { undead: None, .. }, E::Stop { goal, .. }) => {
@@ -283,11 +300,11 @@ impl Process {
             // No child, but one is due.
             (S::Waiting { birth }, E::Proceed) => self.bear(birth, cx),
             (S::Backoff { birth, .. }, E::Timer(Timer::Restart)) => self.bear(birth, cx),
-            (S::Backoff { birth, .. }, E::Start | E::Restart { .. }) => {
-                self.aim(Goal::Up);
-                self.history = History::default();
-                self.cancel(Timer::Restart, cx);
-                self.begin(birth.commanded(), cx)
+            (S::Backoff { birth, .. }, E::Start) => {
+                self.begin_now(birth.hastened(RestartReason::Command), cx)
+            }
+            (S::Backoff { birth, .. }, E::Restart { reason, .. }) => {
+                self.begin_now(birth.hastened(reason), cx)
             }
             (S::Waiting { .. }, E::Start | E::Restart { .. }) => {
                 self.aim(Goal::Up);
@@ -330,6 +347,12 @@ impl Process {
             (S::Starting { life, .. } | S::Online { life, .. }, E::Probed(found)) => {
                 self.probed(life, found, cx)
             }
+            (S::Starting { .. } | S::Online { .. }, E::Timer(Timer::Overrun)) => {
+                // Who waits for its end is told how it ended, not that somebody stopped it.
+                self.aim(Goal::Down);
+                self.stop(RestartReason::Overrun, None, cx);
+                Change::Nothing
+            }
             (S::Starting { life, .. } | S::Online { life, .. }, E::Exited(status)) => {
                 self.died(life, status, cx)
             }
@@ -369,6 +392,8 @@ impl Process {
             (S::Stopping(ending), E::Stop { goal, kill_timeout }) => {
                 self.aim(goal);
                 self.hurry(ending, kill_timeout, cx);
+                // Whatever it was for: now somebody wants it.
+                self.state = S::Stopping(Ending { reason: RestartReason::Command, ..ending });
                 Change::Stopping
             }
             (S::Stopping(_), E::Halt) => Change::Stopping,
@@ -391,7 +416,7 @@ impl Process {
             }
             (S::Errored { undead: Some(ending), .. }, E::Stop { goal, .. }) => {
                 self.aim(goal);
-                self.kill_again(ending, cx)
+                self.kill_again(Ending { reason: RestartReason::Command, ..ending }, cx)
             }
             (S::Errored { undead: Some(ending), .. }, E::Halt) => self.kill_again(ending, cx),
             (S::Errored { undead: Some(ending), reason }, E::Spawned(pid)) => {
@@ -427,7 +452,8 @@ impl Process {
                     | Timer::Ready
                     | Timer::Restart
                     | Timer::Probe
-                    | Timer::Settle,
+                    | Timer::Settle
+                    | Timer::Overrun,
                 ),
             )
             | (
@@ -444,7 +470,8 @@ impl Process {
                     | Timer::Ready
                     | Timer::Restart
                     | Timer::Probe
-                    | Timer::Settle,
+                    | Timer::Settle
+                    | Timer::Overrun,
                 ),
             )
             | (
@@ -456,7 +483,14 @@ impl Process {
                 | E::Probed(_)
                 | E::Exited(_)
                 | E::Swept(_)
-                | E::Timer(Timer::Kill | Timer::Linger | Timer::Ready | Timer::Probe | Timer::Settle),
+                | E::Timer(
+                    Timer::Kill
+                    | Timer::Linger
+                    | Timer::Ready
+                    | Timer::Probe
+                    | Timer::Settle
+                    | Timer::Overrun,
+                ),
             )
             | (
                 S::Spawning { .. },
@@ -471,7 +505,8 @@ impl Process {
                     | Timer::Ready
                     | Timer::Restart
                     | Timer::Probe
-                    | Timer::Settle,
+                    | Timer::Settle
+                    | Timer::Overrun,
                 ),
             )
             | (
@@ -496,7 +531,9 @@ impl Process {
                 E::Proceed
                 | E::Ready
                 | E::Probed(_)
-                | E::Timer(Timer::Ready | Timer::Restart | Timer::Probe | Timer::Settle),
+                | E::Timer(
+                    Timer::Ready | Timer::Restart | Timer::Probe | Timer::Settle | Timer::Overrun,
+                ),
             )
             | (
                 S::Errored { undead: Some(_), .. },
@@ -509,7 +546,8 @@ impl Process {
                     | Timer::Ready
                     | Timer::Restart
                     | Timer::Probe
-                    | Timer::Settle,
+                    | Timer::Settle
+                    | Timer::Overrun,
                 ),
             ) => Change::Nothing,
         }

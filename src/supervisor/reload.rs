@@ -87,6 +87,7 @@ impl Supervisor {
             let notice = process.notice(NoticeKind::ConfigChanged { fields });
             turn.effects.push(Effect::Publish(notice));
         }
+        self.rewind(id, turn);
         self.unsaved = Unsaved::Now;
     }
 
@@ -112,7 +113,12 @@ impl Supervisor {
             }
             (
                 Seat::Side(_),
-                Timer::Kill | Timer::Linger | Timer::Restart | Timer::Probe | Timer::Settle,
+                Timer::Kill
+                | Timer::Linger
+                | Timer::Restart
+                | Timer::Probe
+                | Timer::Settle
+                | Timer::Overrun,
             )
             | (Seat::Front(_), _) => self.step(seat, Event::Timer(timer), turn),
         }
@@ -162,7 +168,9 @@ impl Supervisor {
     /// The successor is ready: it takes the place, and the other is stopped.
     fn hand_over(&mut self, id: ProcId, turn: &mut Turn<'_>) {
         let front = Seat::Front(id);
-        for timer in [Timer::Ready, Timer::Settle, Timer::Restart, Timer::Probe] {
+        let of_the_old =
+            [Timer::Ready, Timer::Settle, Timer::Restart, Timer::Probe, Timer::Overrun];
+        for timer in of_the_old {
             self.timers.cancel(Due::Process(front, timer));
         }
         // The next look at the successor is one at the process from now on.
@@ -203,6 +211,7 @@ impl Supervisor {
             }
             Change::Online
         });
+        self.rewind(id, turn);
         self.front_changed(id, &Change::Online, turn);
         self.end_side(id, None, turn);
     }

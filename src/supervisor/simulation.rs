@@ -9,8 +9,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{ChildId, ExitStatus, ProcId, Signal};
+use crate::supervisor::schedule::Schedule;
 use crate::supervisor::spec::{
-    AppSpec, Check, Condition, Dependency, HealthCheck, OnFail, Ports, Restart, Serving,
+    AppSpec, Check, Condition, Dependency, HealthCheck, OnFail, Overlap, Ports, Restart, Serving,
 };
 use crate::supervisor::tests::spec;
 use crate::supervisor::vocabulary::{
@@ -62,8 +63,13 @@ fn from_environment(name: &str) -> Option<u64> {
 fn run(seed: u64) {
     let _name = Seed(seed);
     let mut random = Random::new(seed);
-    let apps = apps(&mut random);
+    let mut apps = apps(&mut random);
     let mut world = World::new(random.fork());
+    // Apart from the rest, so that seeds of before the clock mean what they did.
+    let mut clock = (seed % 4 == 1).then(|| Random::new(!seed));
+    if let Some(clock) = &mut clock {
+        apps.iter_mut().for_each(|app| give_times(clock, Rc::make_mut(app)));
+    }
     // Short ones more often: they find most, and are read more easily.
     let steps = random.below(STEPS).min(random.below(STEPS)) + 1;
     // Dependencies are by name: who has two of them satisfies nobody.
@@ -74,6 +80,11 @@ fn run(seed: u64) {
             step_beside(&mut random, &mut world, &apps);
         } else {
             step(&mut random, &mut world, &apps);
+        }
+        if let Some(clock) = &mut clock
+            && clock.one_in(3)
+        {
+            world.ring(clock);
         }
         world.check();
         if world.is_going_down() {
@@ -136,6 +147,21 @@ fn step(random: &mut Random, world: &mut World, apps: &[Rc<AppSpec>]) {
         67..75 => create(random, world, apps),
         75 if random.one_in(8) => world.ask(Request::Shutdown),
         _ => command(random, world),
+    }
+}
+
+/// Things that happen at times of day.
+fn give_times(random: &mut Random, app: &mut AppSpec) {
+    let schedule = Schedule::parse(random.pick(["* * * * * *", "*/7 * * * * *", "0 * * * *"])).ok();
+    match random.below(3) {
+        0 => {}
+        1 => app.cron_restart = schedule,
+        _ => {
+            app.restart = Restart::Once;
+            app.schedule = schedule;
+            app.overlap = random.pick([Overlap::Skip, Overlap::Kill, Overlap::Queue]);
+            app.timeout = random.pick([None, Some(40), Some(5000)]).map(Duration::from_millis);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{ChildId, Now, Pid, ProcId, WallTime};
 use crate::sorted::{SortedMap, sort_by};
-use crate::supervisor::process::{Change, Event, Goal, Life, Process, Seat, State};
+use crate::supervisor::process::{Change, Event, Goal, Life, Process, Rest, Seat, State};
 use crate::supervisor::spec::{AppSpec, Environment, Ports};
 use crate::supervisor::table::Fate;
 use crate::supervisor::vocabulary::{Effect, NoticeKind};
@@ -45,9 +45,10 @@ struct Entry {
     id: ProcId,
     instance: u32,
     goal: Goal,
-    /// It ended by itself, successfully: those that depend on that need not wait.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    done: bool,
+    /// Why it rests, where it does: those that depend on its end need not wait, and the clock may
+    /// start it or not.
+    #[serde(default, skip_serializing_if = "is_asked")]
+    rest: Rest,
     created_at: WallTime,
     /// Its place in `definitions`.
     definition: usize,
@@ -122,11 +123,12 @@ impl Supervisor {
                 snapshot.definitions.push(Definition { inherited, spec: Rc::clone(spec) });
                 snapshot.definitions.len() - 1
             });
+            let (goal, rest) = process.lasting();
             snapshot.processes.push(Entry {
                 id: process.id(),
                 instance: process.instance(),
-                goal: process.goal(),
-                done: process.is_done(),
+                goal,
+                rest,
                 created_at: process.created_at(),
                 definition,
                 port: process.last_port(),
@@ -136,7 +138,7 @@ impl Supervisor {
         snapshot
     }
 
-    /// A supervisor that goes on from `snapshot` with the children in `adopted`.
+    /// This supervisor, which is empty, going on from `snapshot` with the children in `adopted`.
     ///
     /// What should run and has no child is started, if `start`; with `start` false it stays
     /// stopped, with its goal as it was, until it is asked for. An adopted child that should not
@@ -145,6 +147,7 @@ impl Supervisor {
     /// is released.
     #[must_use]
     pub fn restore(
+        self,
         now: Now,
         snapshot: Snapshot,
         adopted: &[Adopted],
@@ -152,14 +155,14 @@ impl Supervisor {
         effects: &mut Vec<Effect>,
     ) -> Self {
         let turn = &mut Turn { now, effects };
-        let mut supervisor = Self::new();
+        let mut supervisor = self;
         let definitions = definitions(&snapshot);
         for entry in &snapshot.processes {
             let Some(spec) = definitions.get(entry.definition).map(Rc::clone) else { continue };
             let (id, goal) = (entry.id, entry.goal);
             supervisor.table.insert_as(id, spec, entry.instance, goal, entry.created_at);
             if let Some(process) = supervisor.table.get_mut(id) {
-                process.state = State::Stopped { done: entry.done };
+                process.state = State::Stopped { rest: entry.rest };
                 process.give(entry.port.filter(|&port| port > 0));
                 process.serve_instead(entry.ports);
             }
@@ -198,6 +201,12 @@ impl Supervisor {
         if process.give(adopted.port) {
             self.unsaved = Unsaved::Now;
         }
+        if let State::Stopped { rest } = before
+            && rest != Rest::Asked
+            && process.spec.is_scheduled()
+        {
+            process.goal = Goal::Up;
+        }
         self.children.adopt(adopted.child, Seat::Front(id));
         let State::Online { life: other, .. } = before else { return };
         if self.table.has_side(id) {
@@ -227,8 +236,9 @@ impl Supervisor {
             self.with(front, turn, |process, cx| {
                 process.tell(cx);
                 process.watch(cx);
-                if let Some(pid) = process.pid() {
-                    process.publish(NoticeKind::Adopted { pid }, cx);
+                if let State::Online { life, .. } = process.state {
+                    process.limit_run(life, cx);
+                    process.publish(NoticeKind::Adopted { pid: life.pid }, cx);
                 }
                 Change::Nothing
             });
@@ -241,9 +251,13 @@ impl Supervisor {
             Some(goal @ (Goal::Down | Goal::Gone)) => {
                 let stop = Event::Stop { goal, kill_timeout: None };
                 self.tell_front(front, turn);
-                self.step(front, stop, turn);
+                // A job that waits for its time was not stopped.
+                if lives || goal == Goal::Gone {
+                    self.step(front, stop, turn);
+                }
             }
         }
+        self.wind(id, turn);
     }
 
     fn tell_front(&mut self, seat: Seat, turn: &mut Turn<'_>) {
@@ -252,6 +266,10 @@ impl Supervisor {
             Change::Nothing
         });
     }
+}
+
+fn is_asked(rest: &Rest) -> bool {
+    *rest == Rest::Asked
 }
 
 /// The definitions with what they inherit. A place that does not exist inherits nothing.

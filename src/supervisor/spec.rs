@@ -25,6 +25,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::base::Signal;
+use crate::supervisor::schedule::Schedule;
 
 mod block;
 mod record;
@@ -33,7 +34,8 @@ mod serving;
 pub use block::{Environment, Words};
 pub use serving::{Check, HealthCheck, OnFail, PORT_VARIABLE, Ports, Serving};
 
-use record::{Datum, Plain, record, words};
+pub(super) use record::{Datum, Plain};
+use record::{record, words};
 
 /// At most this many instances of one app.
 pub const MAX_INSTANCES: u32 = 1024;
@@ -100,6 +102,14 @@ pub struct Terms {
     pub restart: Restart,
     /// Exits with these codes are final.
     pub stop_exit_codes: Vec<u8>,
+    /// Restarted at these times.
+    pub cron_restart: Option<Schedule>,
+    /// A job that is run at these times, and not when it is entered; `restart` is `Once`.
+    pub schedule: Option<Schedule>,
+    /// A job whose run lasts longer has failed, and is stopped.
+    pub timeout: Option<Duration>,
+    /// What becomes of a scheduled run while the last one goes on.
+    pub overlap: Overlap,
     /// Consecutive unstable runs that end in `errored`; 0: never.
     pub max_restarts: u32,
     /// A run at least this long is stable.
@@ -175,6 +185,10 @@ impl Default for Terms {
             autostart: true,
             restart: Restart::default(),
             stop_exit_codes: Vec::new(),
+            cron_restart: None,
+            schedule: None,
+            timeout: None,
+            overlap: Overlap::default(),
             max_restarts: 16,
             min_uptime: Duration::from_secs(1),
             restart_delay: Duration::ZERO,
@@ -257,6 +271,10 @@ record!(Terms {
     autostart,
     restart,
     stop_exit_codes,
+    cron_restart,
+    schedule,
+    timeout,
+    overlap,
     max_restarts,
     min_uptime,
     restart_delay,
@@ -358,6 +376,20 @@ pub enum Restart {
 }
 
 words!(Restart { Always = "always", OnFailure = "on-failure", Never = "never", Once = "once" });
+
+/// What becomes of a scheduled run of a job while the last one goes on.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Overlap {
+    /// It is left out.
+    #[default]
+    Skip,
+    /// It begins when the other has been stopped.
+    Kill,
+    /// It begins when the other has ended; of several so only one.
+    Queue,
+}
+
+words!(Overlap { Skip = "skip", Kill = "kill", Queue = "queue" });
 
 /// What becomes of a child whose daemon died.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

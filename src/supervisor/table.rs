@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::base::{ProcId, WallTime};
 use crate::sorted::{SortedMap, sort};
 use crate::supervisor::exits::Exits;
-use crate::supervisor::process::{Goal, Process, Seat, State};
+use crate::supervisor::process::{Goal, Process, Rest, Seat, State};
 use crate::supervisor::restart::History;
 use crate::supervisor::spec::AppSpec;
 use crate::supervisor::vocabulary::{Failure, Target};
@@ -77,7 +77,7 @@ impl Table {
             instance,
             seat: Seat::Front(id),
             goal,
-            state: State::Stopped { done: false },
+            state: State::Stopped { rest: Rest::Fresh },
             told: None,
             history: History::default(),
             restarts: 0,
@@ -148,7 +148,7 @@ impl Table {
             seat: Seat::Side(id),
             // Whatever happens to it, it does not come back.
             goal: Goal::Gone,
-            state: State::Stopped { done: false },
+            state: State::Stopped { rest: Rest::Fresh },
             told: None,
             history: History::default(),
             restarts: 0,

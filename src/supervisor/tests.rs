@@ -16,6 +16,7 @@ use crate::supervisor::vocabulary::{
 };
 use crate::supervisor::{Process, Supervisor};
 
+mod clock;
 mod commands;
 mod creating;
 mod depending;
@@ -233,6 +234,19 @@ impl World {
         self.now = deadline;
         self.time_out();
         waited
+    }
+
+    /// Jumps to the next alarm.
+    fn ring(&mut self) {
+        let at = self.supervisor.next_alarm().unwrap();
+        self.pass(Duration::from_millis(at.0 - self.clock().wall.0));
+        self.look_at_the_clock(self.clock(), false);
+    }
+
+    fn look_at_the_clock(&mut self, now: Now, was_set: bool) {
+        let mut effects = Vec::new();
+        self.supervisor.handle_alarms(now, was_set, &mut effects);
+        self.carry_out(effects);
     }
 
     fn time_out(&mut self) {

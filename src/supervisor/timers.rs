@@ -23,6 +23,8 @@ pub(super) enum Timer {
     Probe,
     /// The child has been up long enough for those who wait for it to be stable.
     Settle,
+    /// The run of a job has lasted too long.
+    Overrun,
 }
 
 /// What is due.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::base::{ChildId, Now, Pid, ProcId, Time, WallTime};
 use crate::supervisor::exits::Exit;
-use crate::supervisor::process::{Birth, Context, Ending, Goal, Life, Main, Process, Seat, State};
+use crate::supervisor::process::{
+    Birth, Context, Ending, Goal, Life, Main, Process, Rest, Seat, State,
+};
 use crate::supervisor::spec::{AppSpec, Condition};
 use crate::supervisor::vocabulary::{Effect, ErroredReason, Notice, NoticeKind, Status};
 
@@ -175,7 +177,7 @@ impl Process {
     /// Whether it ended by itself, successfully, and rests since.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(self.state, State::Stopped { done: true })
+        matches!(self.state, State::Stopped { rest: Rest::Done })
     }
 
     /// No child, and none is coming.
@@ -212,7 +214,7 @@ impl Process {
     /// Whether it is all that a dependent needs of it.
     pub(super) fn satisfies(&self, condition: Condition) -> bool {
         match (self.state, condition) {
-            (State::Stopped { done }, _) => done,
+            (State::Stopped { rest }, _) => rest == Rest::Done,
             (State::Starting { .. }, Condition::Started) => true,
             (State::Online { .. }, Condition::Started) => true,
             (State::Online { ready, .. }, Condition::Ready) => ready,

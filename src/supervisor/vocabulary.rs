@@ -573,6 +573,10 @@ pub enum RestartReason {
     Health,
     /// It used more memory than it may.
     Memory,
+    /// It was time.
+    Cron,
+    /// The run of a job had lasted too long. No restart by itself: somebody asked for one meanwhile.
+    Overrun,
 }
 
 /// Why a process is `errored`.

@@ -78,6 +78,13 @@ pub fn local(wall: WallTime) -> LocalTime {
     }
 }
 
+/// How far the clocks of this host are ahead of UTC, in seconds (whole minutes), at so many seconds
+/// since 1970.
+#[must_use]
+pub fn offset(seconds: u64) -> i64 {
+    i64::from(local(WallTime(seconds.saturating_mul(1000))).offset_minutes) * 60
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code)]
 
+/// A descriptor that is readable at a time of day.
+pub mod alarm;
 /// Vectors of C strings for a program's arguments and environment.
 pub mod args;
 /// Control groups, version 2: one per child where the host lets us.

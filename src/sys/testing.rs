@@ -133,7 +133,12 @@ pub fn run(script: &str, spec: Spawn<'_>) -> String {
 
 /// Waits until a process has ended, without reaping it.
 pub fn await_end(pidfd: &PidFd) {
-    let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    wait_readable(pidfd);
+}
+
+/// Waits until there is something to be read.
+pub fn wait_readable(from: &impl AsRawFd) {
+    let mut poll = libc::pollfd { fd: from.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: `poll` is one valid entry for the whole call.
     assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 10_000) }, 1);
 }

@@ -279,6 +279,28 @@ fn a_restart_takes_over_what_the_client_gives_it() {
 }
 
 #[test]
+fn the_clock_restarts_what_pm2_started_even_when_it_is_stopped() {
+    let home = booted();
+    let script = home.script("app.sh", "exec sleep 1000");
+    let mut client = rpc(&home);
+    let mut declared = record(&home, "web", &script);
+    declared["cron_restart"] = json!("* * * * * *");
+    let first = client.call("prepare", &json!([declared])).unwrap();
+    assert_eq!(first[0]["pm2_env"]["cron_restart"], "* * * * * *");
+    home.await_entry("web", |entry| entry["restarts"].as_u64() >= Some(1));
+    client.call("stopProcessId", &json!([0])).unwrap();
+    home.await_status("web", "online");
+    // The words of PM2 for: no more.
+    let off = json!([{"id": 0, "env": {"current_conf": {"cron_restart": "0"}}}]);
+    client.call("restartProcessId", &off).unwrap();
+    assert_eq!(home.entry("web")["next_run"], json!(null));
+    let mut wrong = record(&home, "bad", &script);
+    wrong["cron_restart"] = json!("every day");
+    let error = client.call("prepare", &json!([wrong])).unwrap_err();
+    assert!(error.contains("'every day' is not a schedule"), "{error}");
+}
+
+#[test]
 fn what_a_client_declared_outlives_the_daemon() {
     let mut home = booted();
     let script = home.script("app.sh", "exec sleep 1000");

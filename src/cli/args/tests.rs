@@ -134,7 +134,7 @@ fn what_is_wrong_is_said_in_the_words_of_the_catalogue() {
 fn options_and_commands_of_later_versions_are_neither_taken_nor_guessed_at() {
     for words in [
         &["start", "a", "--watch"][..],
-        &["start", "a", "-c", "* * * * *"],
+        &["start", "a", "--listen", "tcp:80"],
         &["monit"],
         &["startup"],
     ] {

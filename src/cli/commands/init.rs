@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::base::WallTime;
 use crate::cli::Run;
 use crate::cli::app_files::{self, Caller, Purpose};
 use crate::cli::args::Parsed;
@@ -13,10 +14,13 @@ use crate::cli::commands::state;
 use crate::cli::entry::take_list;
 use crate::cli::error::{End, Failure, in_words};
 use crate::cli::exit::Exit;
+use crate::cli::output::when;
 use crate::cli::session::Session;
 use crate::config::export::{ExportFormat, Exported};
 use crate::config::{files, json as json_text, procfile};
-use crate::json::json;
+use crate::json::{json, object};
+use crate::supervisor::schedule::{Schedule, Zone};
+use crate::sys::clock;
 
 /// Written where no name is given.
 const DEFAULT: &str = "pmd.json";
@@ -95,11 +99,25 @@ pub fn check(session: &mut Session, parsed: &Parsed) -> Run {
                 let count = loaded.apps.len();
                 let noun = if count == 1 { "1 app".to_owned() } else { format!("{count} apps") };
                 session.screen.result(&format!("{file}: {noun}, no errors"))?;
+                let mut times = Vec::new();
+                for app in &loaded.apps {
+                    let Some(schedule) = app.clock() else { continue };
+                    let next = next_runs(schedule);
+                    let shown = next.iter().map(|&at| when::full(at)).collect::<Vec<_>>();
+                    session.screen.result(&format!(
+                        "  {}  next: {}",
+                        app.name,
+                        shown.join(", ")
+                    ))?;
+                    let next: Vec<String> = next.into_iter().map(when::rfc3339).collect();
+                    times.push((&*app.name, json!(next)));
+                }
                 let warnings: Vec<String> =
                     loaded.warnings.iter().map(ToString::to_string).collect();
                 let names: Vec<&str> = loaded.apps.iter().map(|app| &*app.name).collect();
                 reports.push(json!({
                     "file": file, "ok": true, "apps": names, "warnings": warnings, "error": null,
+                    "next_runs": object(times),
                 }));
             }
             Err(failure) => {
@@ -121,6 +139,12 @@ pub fn check(session: &mut Session, parsed: &Parsed) -> Run {
         }))?;
     }
     Ok(exit)
+}
+
+/// The next three times, on this host's clock.
+fn next_runs(schedule: &Schedule) -> Vec<WallTime> {
+    let next = |after: &WallTime| schedule.next(*after, Zone(clock::offset));
+    std::iter::successors(next(&clock::now().wall), next).take(3).collect()
 }
 
 /// Apps for the programs that a directory seems to be about.

@@ -14,6 +14,7 @@ use crate::cli::output::results;
 use crate::cli::session::Session;
 use crate::json::json;
 use crate::sorted::SortedSet;
+use crate::sys::clock;
 
 /// What came of one or more requests.
 #[derive(Debug, Default)]
@@ -85,13 +86,14 @@ pub fn report(
     let labels = Labels::of(&outcome.results);
     let mut exits = Vec::new();
     let alone = outcome.results.len() == 1;
+    let now = clock::now().wall;
     let mut failures = Vec::new();
     let mut warnings = outcome.warnings.clone();
     for result in &mut outcome.results {
         let failure = results::failure(result, &labels, &mut warnings);
         // What is online but not ready has a line of its own; what failed has not.
         if result["ok"] != false && !result["error"].is_object() {
-            session.screen.result(&results::line(action, result, &labels, alone))?;
+            session.screen.result(&results::line(action, result, &labels, alone, now))?;
         }
         let Some(mut failure) = failure else { continue };
         if failure.exit == Exit::NotFound {

@@ -37,11 +37,16 @@ const FIELDS: &[&str] = &[
     "gid",
     "instances",
     "port",
+    "schedule",
 ];
 
 /// Options whose value is a field of another name.
-const RENAMED: [(&str, &str); 3] =
-    [("output", "out_file"), ("log", "log_file"), ("node-args", "node_args")];
+const RENAMED: [(&str, &str); 4] = [
+    ("output", "out_file"),
+    ("log", "log_file"),
+    ("node-args", "node_args"),
+    ("cron", "cron_restart"),
+];
 
 /// Options whose value is a member of `health`.
 const HEALTH: [(&str, &str); 9] = [
@@ -71,7 +76,8 @@ const FLAGS: [(&str, &str); 7] = [
 /// where a process of that name is there.
 #[must_use]
 pub fn defines(parsed: &Parsed) -> bool {
-    let definition = ["force", "replace", "once", "name", "instances", "interpreter", "cwd"];
+    let definition =
+        ["force", "replace", "once", "name", "instances", "interpreter", "cwd", "schedule"];
     !parsed.rest.is_empty()
         || definition.iter().any(|long| parsed.text(long).is_some() || parsed.flag(long))
 }

@@ -114,6 +114,12 @@ pub const START: &[Opt] = &[
         .aliases(&["max-memory"])
         .under(RESTARTS),
     Opt::value("stop-exit-codes", Kind::Codes, "0,64", "exits that are final").under(RESTARTS),
+    Opt::value("cron", Kind::Text, "EXPR", "restart at these times: '0 2 * * *', @hourly")
+        .short('c')
+        .aliases(&["cron-restart"])
+        .under(RESTARTS),
+    Opt::value("schedule", Kind::Text, "EXPR", "a job: run at these times, and not at start")
+        .under(RESTARTS),
     KILL_TIMEOUT.under(STOPS),
     Opt::value("kill-signal", Kind::Signal, "SIG", "first signal of a stop").under(STOPS),
     Opt::flag("treekill", "stop the main process only").on().under(STOPS),
@@ -310,6 +316,8 @@ pub const RUN_OPTIONS: &[Opt] = &[
     of_start("exp-backoff-restart-delay"),
     of_start("max-memory-restart"),
     of_start("stop-exit-codes"),
+    of_start("cron"),
+    of_start("schedule"),
     of_start("kill-timeout"),
     of_start("kill-signal"),
     of_start("wait-ready"),

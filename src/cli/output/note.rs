@@ -14,6 +14,11 @@ pub fn note(entry: Entry<'_>, now: WallTime) -> String {
         "stopped" => stopped(entry, now),
         _ => String::new(),
     };
+    if let Some(at) = entry.next_run() {
+        let word = if entry.is_job() { "next" } else { "restart" };
+        let (pause, at) = (if note.is_empty() { "" } else { ", " }, when::short(at, now));
+        note.push_str(&format!("{pause}{word} {at}"));
+    }
     // What the daemon itself wants said, such as log space.
     if let Some(said) = entry.text("note") {
         if !note.is_empty() {
@@ -66,6 +71,9 @@ fn errored(entry: Entry<'_>) -> String {
 /// stopped by hand.
 fn stopped(entry: Entry<'_>, now: WallTime) -> String {
     let Some(last) = entry.last_exit() else { return String::new() };
+    if last["reason"] == "timeout" {
+        return "timed out".to_owned();
+    }
     if last["reason"] != "exit" {
         return String::new();
     }
@@ -115,6 +123,16 @@ mod tests {
             "last_exits": [{"exit_code": 0, "signal": null, "reason": "exit", "at": at}]});
         let now = when::typed("2024-01-15 12:00", WallTime(0)).unwrap();
         assert_eq!(note(Entry(&entry), now), "done, exit 0 02:00");
+        let next = when::rfc3339(when::typed("2024-01-16 02:00", WallTime(0)).unwrap());
+        let mut entry = entry;
+        entry["next_run"] = json!(next);
+        assert_eq!(note(Entry(&entry), now), "done, exit 0 02:00, next Tue 02:00");
+        entry["last_exits"][0]["reason"] = json!("timeout");
+        assert_eq!(note(Entry(&entry), now), "timed out, next Tue 02:00");
+        let web = json!({"status": "online", "port": 3000, "next_run": next});
+        assert_eq!(note(Entry(&web), now), ":3000, restart Tue 02:00");
+        let new = json!({"status": "stopped", "once": true, "next_run": next});
+        assert_eq!(note(Entry(&new), now), "next Tue 02:00");
     }
 
     #[test]

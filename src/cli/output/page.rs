@@ -86,7 +86,7 @@ pub fn of_process(
         Some(most) if most > 0 => page.fact("unstable_restarts", format!("{unstable} of {most}")),
         Some(_) | None => page.fact("unstable_restarts", unstable.to_string()),
     }
-    for key in ["created_at", "started_at", "retry_at"] {
+    for key in ["created_at", "started_at", "retry_at", "next_run"] {
         page.fact(key, entry.text(key).and_then(when::parse).map(when::full).unwrap_or_default());
     }
     health(&mut page, &entry.0["health_check"]);
@@ -213,6 +213,8 @@ fn of_exit(exit: &Value) -> String {
     line.push_str(match exit["reason"].as_str() {
         Some("command") => ", as asked",
         Some("health") => ", since it was unhealthy",
+        Some("cron") => ", since it was time",
+        Some("timeout") => ", since it took too long",
         Some(_) | None => "",
     });
     if let Some(last) = exit["last_line"].as_str().filter(|line| !line.is_empty()) {

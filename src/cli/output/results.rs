@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::base::WallTime;
 use crate::cli::entry::{Entry, Labels, telling};
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
-use crate::cli::output::text;
+use crate::cli::output::{text, when};
 use crate::config::units;
 
 /// `web  restarted  pid 4250  (was 4242, 0.4 s)`: the line for one entry of `results` that is ok.
 ///
-/// `alone`: it is the only one, so there is room for how long it took.
+/// `alone`: it is the only one, so there is room for how long it took. `now`: to say when it runs.
 #[must_use]
-pub fn line(action: &str, result: &Value, labels: &Labels, alone: bool) -> String {
+pub fn line(action: &str, result: &Value, labels: &Labels, alone: bool, now: WallTime) -> String {
     let entry = Entry(result);
     let label = text::one_line(&labels.of_entry(entry)).into_owned();
-    let status = entry.status();
+    let next = entry.next_run().filter(|_| entry.status() == "stopped");
+    let status = if next.is_some() { "scheduled" } else { entry.status() };
     let changed = result["changed"].as_bool().unwrap_or(true);
     if !changed && matches!(action, "start" | "stop" | "scale" | "resurrect") {
         return format!("{label} already {status}");
@@ -63,6 +65,10 @@ pub fn line(action: &str, result: &Value, labels: &Labels, alone: bool) -> Strin
         "signal" => format!("{label}  signalled{pid}"),
         _ => {
             let took = took.filter(|_| alone).map(|took| format!("  ({took})"));
+            let took = match next {
+                Some(at) => Some(format!("  next {}", when::short(at, now))),
+                None => took,
+            };
             let id = result["id"].as_u64().map(|id| format!("  id {id}")).unwrap_or_default();
             format!("{label}  {status}{id}{pid}{}", took.unwrap_or_default())
         }
@@ -138,8 +144,10 @@ mod tests {
 
     use super::*;
 
+    const NOW: WallTime = WallTime(1_700_000_000_000);
+
     fn said(action: &str, result: &Value) -> String {
-        line(action, result, &Labels::of([result]), true)
+        line(action, result, &Labels::of([result]), true, NOW)
     }
 
     #[test]
@@ -148,7 +156,7 @@ mod tests {
             "status": "online", "pid": 4242, "took": 1012});
         assert_eq!(said("start", &start), "app  online  id 0  pid 4242  (1.0 s)");
         let labels = Labels::of([&json!({"name": "app", "instance": 1})]);
-        assert_eq!(line("start", &start, &labels, false), "app:0  online  id 0  pid 4242");
+        assert_eq!(line("start", &start, &labels, false, NOW), "app:0  online  id 0  pid 4242");
         let restart = json!({"name": "web", "status": "online", "pid": 4250, "was_pid": 4242,
             "took": 400, "ok": true, "changed": true});
         assert_eq!(said("restart", &restart), "web  restarted  pid 4250  (was 4242, 0.4 s)");
@@ -162,6 +170,11 @@ mod tests {
         );
         let fewer = json!({"name": "web", "status": "stopped", "id": 3, "changed": true});
         assert_eq!(said("scale", &fewer), "web  deleted");
+        let next = "2023-11-14T23:00:00.000Z";
+        let job = json!({"name": "job", "status": "stopped", "id": 4, "changed": true, "took": 0,
+            "next_run": next});
+        let at = when::short(when::parse(next).unwrap(), NOW);
+        assert_eq!(said("start", &job), format!("job  scheduled  id 4  next {at}"));
         let same = json!({"name": "web", "status": "online", "changed": false});
         assert_eq!(said("start", &same), "web already online");
     }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::*;
 use crate::base::Signal;
 use crate::config::{definition, effective};
+use crate::supervisor::schedule::Schedule;
 use crate::supervisor::spec::{
     Check, Condition, Dependency, HealthCheck, Ipc, Limits, LogBoth, LogFormat, LogFull, LogSpec,
-    LogTarget, OnDaemonLoss, OnFail, Ports, Restart, Serving, Stdin, Terms,
+    LogTarget, OnDaemonLoss, OnFail, Overlap, Ports, Restart, Serving, Stdin, Terms,
 };
 
 const WORDS: [&str; 12] =
@@ -129,7 +130,25 @@ impl Random {
         let exit_codes = self.below(5);
         let (name, args) = (self.name().into(), self.words().iter().collect());
         let cwd = Path::new(self.pick(&["/nonexistent", "/srv/a b", "/${x}"])).into();
+        let restart =
+            *self.pick(&[Restart::Always, Restart::OnFailure, Restart::Never, Restart::Once]);
+        let is_job = restart == Restart::Once;
+        let schedule = self.maybe(|random| {
+            let times = ["@daily", "*/5 * * * * *", "0 2 1,15 jan-mar mon"];
+            Schedule::parse(random.pick::<&str>(&times)).unwrap()
+        });
+        let (schedule, cron_restart) = match is_job {
+            true => (schedule, None),
+            false => (None, schedule),
+        };
         let terms = Terms {
+            overlap: match schedule {
+                Some(_) => *self.pick(&[Overlap::Skip, Overlap::Kill, Overlap::Queue]),
+                None => Overlap::Skip,
+            },
+            timeout: self.maybe(|it| it.time() + Duration::from_millis(1)).filter(|_| is_job),
+            cron_restart,
+            schedule,
             namespace: self.name().into(),
             interpreter,
             interpreter_args: self.words().iter().collect(),
@@ -155,12 +174,7 @@ impl Random {
             instance_var: (*self.pick(&["NODE_APP_INSTANCE", "I"])).to_owned(),
             increment_var: self.maybe(|_| "PORT".to_owned()),
             autostart: self.chance(),
-            restart: *self.pick(&[
-                Restart::Always,
-                Restart::OnFailure,
-                Restart::Never,
-                Restart::Once,
-            ]),
+            restart,
             stop_exit_codes: (0..exit_codes).map(|code| u8::try_from(code * 50).unwrap()).collect(),
             max_restarts: u32::try_from(self.next() >> 32).unwrap(),
             min_uptime: self.time(),

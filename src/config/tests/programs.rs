@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::supervisor::schedule::Schedule;
 
 #[test]
 fn a_script_is_a_file_a_command_or_a_command_line() {
@@ -207,9 +208,10 @@ fn an_ecosystem_file_as_people_have_it_is_understood() {
     assert!(api.wait_ready && api.logs.merge && api.inherit_env);
     assert_eq!(worker.args, ["--queue", "high", "--name", "big jobs"]);
     assert_eq!(&*worker.cwd, Path::new("/opt/worker"));
+    assert_eq!(worker.cron_restart.as_ref().map(Schedule::text), Some("0 2 * * *"));
     // What it asks for and does not get is said, each once.
     let warnings: Vec<String> = resolved.warnings.iter().map(|w| w.message.clone()).collect();
-    for field in ["exec_mode", "ignore_watch", "cron_restart", "vizion"] {
+    for field in ["exec_mode", "ignore_watch", "vizion"] {
         let about = warnings.iter().filter(|text| text.starts_with(&format!("'{field}'")));
         assert_eq!(about.count(), 1, "{field}: {warnings:?}");
     }

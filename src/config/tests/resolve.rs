@@ -196,6 +196,18 @@ fn wrong_types_and_values_are_errors_everywhere() {
             r#""stop_exit_codes": [256]"#,
             "'stop_exit_codes' must be a list of numbers from 0 to 255, not a list",
         ),
+        (r#""cron_restart": "* * * *""#, "'* * * *' is not a schedule: 4 fields, expected 5 or 6"),
+        (r#""cron": 5"#, "'cron' must be a schedule like \"0 2 * * *\", not 5"),
+        (r#""overlap": "skip""#, "'overlap' means nothing without 'schedule'"),
+        (
+            r#""timeout": 5000"#,
+            "'timeout' is for jobs: what has a 'schedule', or 'restart' \"once\"",
+        ),
+        (r#""schedule": "@daily", "restart": "always""#, "'restart' contradicts 'schedule'"),
+        (
+            r#""schedule": "@daily", "cron": "@daily""#,
+            "'cron' contradicts 'schedule': the one restarts a program, the other runs a job",
+        ),
         (r#""nice": 20"#, "'nice' must be -20 to 19, not 20"),
         (r#""instances": 5000"#, "'instances' must be at most 1024, not 5000"),
         (
@@ -275,7 +287,6 @@ fn a_field_may_be_given_under_one_name_only() {
 fn what_comes_later_is_not_accepted_in_silence() {
     for (field, shown) in [
         (r#""watch": true"#, "watch"),
-        (r#""cron": "0 2 * * *""#, "cron"),
         (r#""listen": "tcp:80""#, "listen"),
         (r#""log_compress": true"#, "log_compress"),
         (r#""log": {"compress": true}"#, "log.compress"),

@@ -69,6 +69,9 @@ pub struct Entry<'a> {
     out_of_memory: bool,
     retry_at: Option<String>,
     retry_in: Option<u64>,
+    /// When the clock will start or restart it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_run: Option<String>,
     created_at: String,
     started_at: Option<String>,
     /// A job: `done` when its last run ended with 0.
@@ -128,6 +131,8 @@ impl LastExit {
                 ExitReason::Stop | ExitReason::Restart => "command",
                 ExitReason::Unhealthy => "health",
                 ExitReason::Memory => "memory",
+                ExitReason::Cron => "cron",
+                ExitReason::Overrun => "timeout",
                 ExitReason::Reload => "reload",
             },
             out_of_memory: exit.status == ExitStatus::OutOfMemory,
@@ -173,6 +178,7 @@ impl<'a> Entry<'a> {
             out_of_memory: last.is_some_and(|exit| exit.status == ExitStatus::OutOfMemory),
             retry_at: retry_in.map(|pause| timestamp(later(now.wall, pause))),
             retry_in: retry_in.map(millis),
+            next_run: None,
             created_at: timestamp(process.created_at()),
             started_at: started.map(|at| timestamp(at.wall)),
             once: spec.restart == crate::supervisor::spec::Restart::Once,
@@ -241,6 +247,7 @@ pub struct ResultEntry {
     pub took: u64,
     pub restarted_instead: bool,
     pub restarted_because: Option<&'static str>,
+    pub next_run: Option<String>,
     pub port: Option<u16>,
     pub error: Option<ErrorReply>,
 }
@@ -253,7 +260,7 @@ impl ToJson for ResultEntry {
             "unready": self.unready, "pid": self.pid, "was_pid": self.was_pid,
             "killed": self.killed, "kill_signal": self.kill_signal, "exit_code": self.exit_code,
             "signal": self.signal, "took": self.took, "restarted_instead": self.restarted_instead,
-            "restarted_because": self.restarted_because, "port": self.port, "error": self.error,
+            "restarted_because": self.restarted_because, "next_run": self.next_run, "port": self.port, "error": self.error,
         })
     }
 }

@@ -284,10 +284,11 @@ fn errored_details(reason: ErroredReason, unstable: u32) -> Value {
 fn reason_word(reason: RestartReason) -> &'static str {
     match reason {
         RestartReason::Crash => "crash",
-        RestartReason::Command => "command",
+        RestartReason::Command | RestartReason::Overrun => "command",
         RestartReason::Reload => "reload",
         RestartReason::Health => "health",
         RestartReason::Memory => "memory",
+        RestartReason::Cron => "cron",
     }
 }
 

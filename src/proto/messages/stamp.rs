@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use crate::base::WallTime;
+use crate::base::{WallTime, civil};
 
 /// `2026-01-15T14:30:25.123Z`: RFC 3339, UTC, three digits of fraction.
 #[must_use]
@@ -80,18 +80,6 @@ pub fn parse_timestamp(text: &str) -> Option<WallTime> {
     let minutes = (days(year, month, day) * 24 + hour) * 60 + minute - offset;
     let total = (minutes * 60 + second) * 1000 + millis;
     u64::try_from(total).ok().map(WallTime)
-}
-
-/// Days since 1970-01-01 to year, month, day of the Gregorian calendar.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let of_era = shifted % 146_097;
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let moon = (5 * of_year + 2) / 153;
-    let month = if moon < 10 { moon + 3 } else { moon - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, of_year - (153 * moon + 2) / 5 + 1)
 }
 
 /// The inverse of [`civil`], for years from 1 on.

@@ -189,6 +189,9 @@ fn from_definition(spec: &AppSpec) -> Map<String, Value> {
     set("merge_logs", spec.logs.merge.into());
     set("treekill", spec.treekill.into());
     set("kill_timeout", millis(spec.kill_timeout).into());
+    if let Some(schedule) = &spec.cron_restart {
+        set("cron_restart", schedule.text().into());
+    }
     if let Some(user) = &spec.user {
         set("username", user.as_str().into());
     }

@@ -14,6 +14,7 @@
 //! | P10 | every notice of a status begins where the last one ended                              |
 //! | P11 | a living child has the port that is told of it, and no other child has that            |
 //! | P12 | one look at a time at a living child; only the unhealthy are restarted for that        |
+//! | P13 | the clock is set for whom it may start, and for nobody else                           |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use crate::base::{ChildId, ProcId, Time};
 use crate::supervisor::life::LINGER;
-use crate::supervisor::process::{Seat, State};
+use crate::supervisor::process::{Rest, Seat, State};
 use crate::supervisor::restart::{FORGET_AFTER, LONGEST_PAUSE};
 use crate::supervisor::simulation::world::{Kid, KidState};
 use crate::supervisor::spec::{AppSpec, Ports};
@@ -33,7 +34,7 @@ use crate::supervisor::vocabulary::{
 use crate::supervisor::{Goal, Process, Supervisor};
 
 /// What of the table must survive.
-type Saved = Vec<(ProcId, Goal, bool, *const AppSpec, Option<u16>, Option<Ports>)>;
+type Saved = Vec<(ProcId, (Goal, Rest), *const AppSpec, Option<u16>, Option<Ports>)>;
 
 type Kids = BTreeMap<ChildId, Kid>;
 
@@ -238,7 +239,11 @@ impl Laws {
             NoticeKind::Started { .. }
             | NoticeKind::Reloaded { .. }
             | NoticeKind::Restarted {
-                reason: RestartReason::Command | RestartReason::Reload,
+                reason:
+                    RestartReason::Command
+                    | RestartReason::Reload
+                    | RestartReason::Cron
+                    | RestartReason::Overrun,
                 ..
             } => {
                 self.pauses.remove(&id);
@@ -279,7 +284,9 @@ impl Laws {
                 Goal::Gone => assert!(process.is_none_or(|it| it.goal() == Goal::Gone), "P8"),
                 // A start pulls in what it depends on.
                 Goal::Down if has_dependencies(supervisor) => {}
-                Goal::Up | Goal::Down => assert_eq!(process.map(Process::goal), Some(goal), "P8"),
+                Goal::Up | Goal::Down => {
+                    assert_eq!(process.map(|it| it.lasting().0), Some(goal), "P8");
+                }
             }
             let rests = process.is_some_and(|process| process.status() == Status::Stopped);
             assert!(goal != Goal::Up || !rests, "P8: {id} should run");
@@ -313,6 +320,8 @@ impl Laws {
             );
             assert!(!process.is_waiting() || misses_something(supervisor, process), "{id} waits");
             assert!(process.exits().len() <= 5);
+            let wound = process.is_wound() && !self.going_down;
+            assert_eq!(supervisor.next_run(id).is_some(), wound, "P13: {id}");
         }
     }
 
@@ -356,6 +365,7 @@ impl Laws {
         assert!(self.unanswered.is_empty(), "P9: never answered: {:?}", self.unanswered);
         assert!(kids.is_empty(), "P2: left: {kids:?}");
         assert!(supervisor.next_deadline().is_none(), "P7: {:?}", supervisor.timers);
+        assert!(supervisor.next_alarm().is_none(), "P13: {:?}", supervisor.alarms);
         assert!(supervisor.operations.is_empty(), "{:?}", supervisor.operations);
         assert!(supervisor.dependencies.is_empty());
         assert!(supervisor.is_idle());
@@ -372,7 +382,10 @@ fn check_timers(supervisor: &Supervisor) {
         };
         let listed = match (state, timer) {
             (Some(State::Stopping(_)), Timer::Kill | Timer::Linger)
-            | (Some(State::Starting { .. } | State::Online { .. }), Timer::Probe)
+            | (
+                Some(State::Starting { .. } | State::Online { .. }),
+                Timer::Probe | Timer::Overrun,
+            )
             | (Some(State::Starting { .. }), Timer::Ready)
             | (Some(State::Online { .. }), Timer::Settle)
             | (Some(State::Backoff { .. }), Timer::Restart) => true,
@@ -401,9 +414,9 @@ fn to_be_saved(supervisor: &Supervisor) -> Saved {
         .processes()
         .map(|it| {
             let spec = Rc::as_ptr(it.spec());
-            (it.id(), it.goal(), it.is_done(), spec, it.last_port(), it.asked_ports())
+            (it.id(), it.lasting(), spec, it.last_port(), it.asked_ports())
         })
         .collect();
-    saved.retain(|&(_, goal, ..)| goal != Goal::Gone);
+    saved.retain(|&(_, (goal, _), ..)| goal != Goal::Gone);
     saved
 }

@@ -170,6 +170,24 @@ impl World {
         self.now = self.now.max(until);
     }
 
+    /// It is the time of the next alarm, or the clock was set to anything.
+    pub(super) fn ring(&mut self, random: &mut Random) {
+        let mut now = self.clock();
+        let was_set = random.one_in(4);
+        if let (Some(at), false) = (self.supervisor.next_alarm(), was_set) {
+            now.wall = at;
+        }
+        if self.verbose {
+            eprintln!("{} rings at {}, {was_set}", now.mono.0, now.wall.0);
+        }
+        let mut effects = Vec::new();
+        self.supervisor.handle_alarms(now, was_set, &mut effects);
+        for input in self.carry_out(effects) {
+            self.hand_in(input);
+        }
+        self.check();
+    }
+
     fn time_out(&mut self) {
         let mut effects = Vec::new();
         let now = self.clock();
@@ -210,13 +228,13 @@ impl World {
         let mut effects = Vec::new();
         let now = self.clock();
         let before: Vec<(ProcId, Goal)> =
-            self.supervisor.processes().map(|process| (process.id(), process.goal())).collect();
+            self.supervisor.processes().map(|it| (it.id(), it.lasting().0)).collect();
         // The numbers of children that have died are known to their logs.
         let mut saved = self.saved.clone();
         if let Some(child) = self.highest_child {
             saved.reserve_children(child);
         }
-        self.supervisor = Supervisor::restore(now, saved, &adopted, true, &mut effects);
+        self.supervisor = Supervisor::new().restore(now, saved, &adopted, true, &mut effects);
         self.lost = true;
         let inputs = self.carry_out(effects);
         self.laws.restored(&before, &self.supervisor);

@@ -353,7 +353,8 @@ fn an_adopted_child_is_looked_at_again() {
     next.now = world.now.after(Duration::from_secs(60));
     let mut effects = Vec::new();
     next.alive.insert(child);
-    next.supervisor = Supervisor::restore(next.clock(), snapshot, &[adopted], true, &mut effects);
+    next.supervisor =
+        Supervisor::new().restore(next.clock(), snapshot, &[adopted], true, &mut effects);
     next.carry_out(effects);
     assert_eq!(next.look("web", FAIL), millis(100));
     assert_eq!(next.failures_told(), 1);

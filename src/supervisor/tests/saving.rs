@@ -20,7 +20,8 @@ fn adopted(process: u32, child: u64) -> Adopted {
 fn restore(snapshot: Snapshot, adopted: &[Adopted], start: bool) -> World {
     let mut world = World::new();
     let mut effects = Vec::new();
-    world.supervisor = Supervisor::restore(world.clock(), snapshot, adopted, start, &mut effects);
+    world.supervisor =
+        Supervisor::new().restore(world.clock(), snapshot, adopted, start, &mut effects);
     world.alive = adopted.iter().map(|it| it.child).collect();
     world.carry_out(effects);
     world
