@@ -175,7 +175,7 @@ impl Daemon {
                 )),
             }
         }
-        self.aftercare.owe(found.process, self.now.mono);
+        self.owe_aftercare(found.process);
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A new child and the loop often share a processor, and then the child's program begins when the
 //! loop has nothing more to do. So what nobody waits for comes a little later: the note in the live
-//! table of what tells the child from every other of this boot, and its pid file.
+//! table of what tells the child from every other of this boot, and the pid file, unless
+//! somebody has named it.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use crate::base::{Pid, ProcId, Time};
 use crate::daemon::Daemon;
+use crate::daemon::entries::Entry;
 use crate::daemon::live::Identity;
 use crate::sorted::SortedSet;
 use crate::sys::pidfd::PidFd;
@@ -75,15 +77,32 @@ impl Daemon {
 
     fn look_after_one(&mut self, process: ProcId) {
         let Some(entry) = self.entries.get(&process) else { return };
+        let prompt = is_known_by_name(entry);
         let child = entry.child.and_then(|child| self.children.get(child));
-        let child = child.filter(|child| child.lives);
-        if let Some(child) = child
+        if let Some(child) = child.filter(|child| child.lives)
             && self.live.wants_identity(child.slot)
         {
             self.live.identified(child.slot, child.pid, identity(child.pid));
         }
+        if !prompt {
+            self.keep_pid_file(process);
+        }
+    }
+
+    /// Its child is new, or gone. A pid file that somebody knows by name is true before anybody is
+    /// told of that; for those that pmd names itself there is time.
+    pub(super) fn owe_aftercare(&mut self, process: ProcId) {
+        self.aftercare.owe(process, self.now.mono);
+        if self.entries.get(&process).is_some_and(|entry| is_known_by_name(entry)) {
+            self.keep_pid_file(process);
+        }
+    }
+
+    fn keep_pid_file(&mut self, process: ProcId) {
+        let Some(entry) = self.entries.get(&process) else { return };
+        let child = entry.child.and_then(|child| self.children.get(child));
         let Some(path) = &entry.files(&self.places).pid_file else { return };
-        let done = match child {
+        let done = match child.filter(|child| child.lives) {
             Some(child) if entry.spec.pm2.is_some() => write_pid_file(path, child.pid, ""),
             Some(child) => write_pid_file(path, child.pid, "\n"),
             None => remove_file(path),
@@ -93,6 +112,11 @@ impl Daemon {
             self.own_log.warn(format_args!("cannot write pid file {path}: {why}"));
         }
     }
+}
+
+/// Its pid file has a name that a person or a client gave it.
+fn is_known_by_name(entry: &Entry) -> bool {
+    entry.spec.pm2.is_some() || entry.spec.pid_file.is_some()
 }
 
 /// What tells this child, which has not been reaped, from every other of this boot.

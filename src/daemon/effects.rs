@@ -148,7 +148,7 @@ impl Daemon {
                 self.live.release(heir.slot);
                 heir.slot = own;
             }
-            self.aftercare.owe(child.process, self.now.mono);
+            self.owe_aftercare(child.process);
         } else if child.successor {
             self.live.release(child.slot);
             self.groups.forget(child.cookie);

@@ -311,7 +311,7 @@ impl Daemon {
                 channel,
             },
         );
-        self.aftercare.owe(process, self.now.mono);
+        self.owe_aftercare(process);
         Ok(pid)
     }
 

@@ -251,13 +251,15 @@ fn a_prepared_app_runs_as_pm2_would_run_it() {
         assert!(has(line), "{line} is not in\n{variables}");
     }
     assert!(!variables.contains("windowsHide") && !variables.contains("web="), "{variables}");
-    until("its pid file is there", || !home.read(".pm2/pids/web-0.pid").is_empty());
     assert_eq!(home.read(".pm2/pids/web-0.pid"), started[0]["pid"].to_string());
     for name in ["out", "error"] {
         assert!(home.path(&format!(".pm2/logs/web-{name}.log")).exists());
     }
     // And it is pmd's as much as PM2's.
     assert_eq!(home.entry("web")["status"], "online");
+    // A client that was told of the end does not find the pid of what has ended.
+    client.call("stopProcessId", &json!([0])).unwrap();
+    assert!(!home.path(".pm2/pids/web-0.pid").exists());
 }
 
 #[test]
