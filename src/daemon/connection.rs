@@ -31,6 +31,8 @@ const READ_BUDGET: usize = 16 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a connection that is closed may go on to send what nobody reads.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long lines may wait for a client to take those before them.
+const PRESS: Duration = Duration::from_millis(100);
 
 /// One peer.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub struct Connection {
     awaits_room: bool,
     /// Since when nothing of what waits was taken.
     stuck_since: Option<Time>,
+    /// Since when more than half of its queue for events is full.
+    pressed_since: Option<Time>,
     /// What the reactor was told to look for.
     wanted: Readiness,
     /// The entry in `Connections::alarms`.
@@ -159,13 +163,24 @@ impl Connections {
         self.clients.values().filter_map(|client| client.protocol.view().session())
     }
 
-    /// Offers news to everyone.
-    pub fn publish(&mut self, news: &Publication, now: Now, ids: &MessageIds) {
+    /// Offers news to everyone. True if more news had better wait for someone, see
+    /// [`Self::pressed_until`].
+    pub fn publish(&mut self, news: &Publication, now: Now, ids: &MessageIds) -> bool {
+        let mut presses = false;
         for (&id, client) in self.clients.iter_mut() {
             if client.hear(news, now, ids) && !std::mem::replace(&mut client.touched, true) {
                 self.touched.push(id);
             }
+            presses |= client.pressed_until(now.mono).is_some();
         }
+        presses
+    }
+
+    /// Until when news had better wait, so that everyone who takes what it is sent misses nothing.
+    /// Not for long: whoever is slower than that does not hold up the others.
+    #[must_use]
+    pub fn pressed_until(&self, now: Time) -> Option<Time> {
+        self.clients.values().filter_map(|client| client.pressed_until(now)).max()
     }
 
     /// Hands news to one client.
@@ -291,6 +306,7 @@ impl Connection {
             blocked: false,
             awaits_room: false,
             stuck_since: None,
+            pressed_since: None,
             wanted: Readiness::READ,
             alarm: None,
             touched: false,
@@ -315,7 +331,12 @@ impl Connection {
         let mut demands = Vec::new();
         let (talk, mut cx) = self.context(now, ids, &mut demands);
         match talk.publish(news, &mut cx) {
-            Ok(()) => !self.out.is_empty() && !self.blocked,
+            Ok(()) => {
+                if self.out.is_half_full() {
+                    self.pressed_since.get_or_insert(now.mono);
+                }
+                !self.out.is_empty() && !self.blocked
+            }
             Err(hangup) => {
                 self.end(hangup);
                 true
@@ -330,6 +351,10 @@ impl Connection {
             (Hangup::Done | Hangup::Malformed(_), Phase::Open) => Phase::Closing,
             (Hangup::Done | Hangup::Malformed(_), phase) => phase,
         };
+    }
+
+    fn pressed_until(&self, now: Time) -> Option<Time> {
+        self.pressed_since.map(|since| since.after(PRESS)).filter(|&until| until > now)
     }
 
     fn interest(&self) -> Readiness {
@@ -362,6 +387,7 @@ impl Connection {
                 }
                 Err(_) => return false,
             }
+            self.pressed_since = self.pressed_since.filter(|_| self.out.is_half_full());
             self.blocked = !self.out.is_empty();
             if self.blocked {
                 self.stuck_since.get_or_insert(now);

@@ -172,6 +172,7 @@ impl Daemon {
             // Without a pipe, too: the logs of a process that never ran here may be open.
             self.logs.close(StreamId { process, stream });
         }
+        self.show_all_lines();
         let Some(entry) = self.entries.remove(&process) else { return };
         self.live.release(entry.slot);
         self.groups.forget(entry.cookie);

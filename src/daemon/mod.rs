@@ -212,6 +212,7 @@ impl Daemon {
             self.settle();
             self.hear_last_words();
             self.pump_busy();
+            self.show_lines();
             self.sweep_due();
             self.settle();
             self.save_if_due();
@@ -248,6 +249,7 @@ impl Daemon {
             self.supervisor.next_deadline(),
             self.busy.next_deadline(),
             self.sweeps.next_deadline(),
+            self.next_lines(),
             self.saving.next_deadline(),
             self.aftercare.next_deadline(),
             self.connections.next_deadline(),
@@ -353,6 +355,7 @@ impl Daemon {
     fn leave(&mut self, reason: &str) {
         self.finish_saving();
         self.look_after_all();
+        self.show_all_lines();
         self.connections.say_good_bye(reason, self.now, &self.ids);
         self.ending = Ending::Leaving { until: self.now.mono.after(Duration::from_secs(1)) };
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::base::{ProcId, Stream, WallTime};
+use crate::base::{ProcId, Stream, Time, WallTime};
 use crate::daemon::entries::Pipe;
 use crate::daemon::{Daemon, sinks};
 use crate::json::json;
@@ -24,6 +24,9 @@ const LAST_LINES: usize = 30;
 const LAST_BYTES: usize = 8 * 1024;
 /// Bytes of the last line that are kept with a remembered crash.
 const KEPT_LINE: usize = 200;
+
+/// Bytes of lines that wait for followers, at most.
+const MOST_WAITING: usize = 8 * 1024 * 1024;
 
 /// An event that happened.
 #[derive(Debug)]
@@ -53,6 +56,9 @@ pub struct News {
     /// PM2's bus is told every line.
     bus: bool,
     lines: Vec<LogLine>,
+    /// Lines for followers who have enough at the moment, and what they take.
+    waiting: VecDeque<LogLine>,
+    waiting_bytes: usize,
     log_events: Vec<LogEvent>,
 }
 
@@ -65,6 +71,27 @@ impl News {
 
     fn is_followed(&self, subject: &Subject) -> bool {
         self.line_filters.iter().any(|filter| subject.is_wanted(filter.as_deref()))
+    }
+
+    /// A line that is shown as soon as that is possible.
+    fn queue(&mut self, line: LogLine) {
+        self.waiting_bytes += cost(&line);
+        self.waiting.push_back(line);
+    }
+
+    fn next_line(&mut self) -> Option<LogLine> {
+        let Some(line) = self.waiting.pop_front() else {
+            // What one outburst needed.
+            self.waiting = VecDeque::new();
+            return None;
+        };
+        self.waiting_bytes -= cost(&line);
+        Some(line)
+    }
+
+    /// So much waits that it cannot wait for those who are slow.
+    fn is_overdue(&self) -> bool {
+        self.waiting_bytes > MOST_WAITING
     }
 
     pub fn kept(&self) -> impl DoubleEndedIterator<Item = &Kept> {
@@ -215,7 +242,7 @@ impl Daemon {
             .collect()
     }
 
-    /// Sends the lines that the last move brought to those who follow them.
+    /// Passes on the lines that the last move brought.
     pub(super) fn deliver_lines(&mut self) {
         self.logs.take_events(&mut self.news.log_events);
         for event in std::mem::take(&mut self.news.log_events) {
@@ -229,17 +256,49 @@ impl Daemon {
         }
         self.give_to_host(&lines);
         for line in lines.drain(..) {
-            let Some(entry) = self.entries.get(&line.id.process) else { continue };
-            if !self.news.is_followed(&entry.subject) {
-                continue;
+            let entry = self.entries.get(&line.id.process);
+            if entry.is_some_and(|entry| self.news.is_followed(&entry.subject)) {
+                self.news.queue(line);
             }
-            let subject = entry.subject.clone();
-            let message = LogMessage::new(&subject, line.id.stream, &line.bytes, line.partial);
-            let Ok(data) = serde_json::to_string(&message) else { continue };
-            let at = line.at.unwrap_or(self.now.wall);
-            self.broadcast(Publication::new("log_message", subject, at, data));
         }
         self.news.lines = lines;
+        self.show_lines();
+    }
+
+    /// Shows followers the lines that wait, as many as those who read take at once.
+    pub(super) fn show_lines(&mut self) {
+        if self.news.waiting.is_empty() {
+            return;
+        }
+        let mut must_wait = self.connections.pressed_until(self.now.mono).is_some();
+        while !must_wait || self.news.is_overdue() {
+            let Some(line) = self.news.next_line() else { return };
+            must_wait = self.show_line(&line);
+        }
+    }
+
+    /// Shows followers all lines that wait: what comes next must not come before them.
+    pub(super) fn show_all_lines(&mut self) {
+        while let Some(line) = self.news.next_line() {
+            self.show_line(&line);
+        }
+    }
+
+    fn show_line(&mut self, line: &LogLine) -> bool {
+        let Some(entry) = self.entries.get(&line.id.process) else { return false };
+        let subject = entry.subject.clone();
+        let message = LogMessage::new(&subject, line.id.stream, &line.bytes, line.partial);
+        let Ok(data) = serde_json::to_string(&message) else { return false };
+        let at = line.at.unwrap_or(self.now.wall);
+        let news = Publication::new("log_message", subject, at, data);
+        self.connections.publish(&news, self.now, &self.ids)
+    }
+
+    /// When lines that wait are shown; `None`: there are none.
+    pub(super) fn next_lines(&self) -> Option<Time> {
+        let now = self.now.mono;
+        let waits = !self.news.waiting.is_empty();
+        waits.then(|| self.connections.pressed_until(now).unwrap_or(now))
     }
 
     /// Lines of apps that want them in the host's own logs.
@@ -333,7 +392,7 @@ impl Daemon {
     }
 
     pub(super) fn broadcast(&mut self, news: Publication) {
-        self.connections.publish(&news, self.now, &self.ids);
+        let _ = self.connections.publish(&news, self.now, &self.ids);
     }
 
     /// Counts again who follows lines: a client subscribed or left.
@@ -384,6 +443,11 @@ pub fn subject_of(process: &crate::supervisor::Process) -> Subject {
         namespace: process.namespace().clone(),
         instance: process.instance(),
     }
+}
+
+/// Bytes that a waiting line takes.
+fn cost(line: &LogLine) -> usize {
+    size_of::<LogLine>() + line.bytes.len()
 }
 
 /// How a crash reads in one line.

@@ -17,6 +17,8 @@ use crate::sys::fds;
 
 /// Bytes moved of one pipe before others have their turn.
 const BUDGET: usize = 256 * 1024;
+/// Bytes moved before their lines are shown, where somebody wants to see them.
+const SLICE: usize = 64 * 1024;
 /// A move of less makes the pipe wait for the tick.
 const LITTLE: usize = 16 * 1024;
 /// The tick, in milliseconds.
@@ -191,20 +193,23 @@ impl Daemon {
             }
             self.open_log(process, stream);
         }
-        let Some(pipe) = self.entries.get_mut(&process).and_then(|entry| entry.pipe_mut(stream))
-        else {
-            return Pumped::default();
-        };
-        let pumped = self.logs.pump(id, pipe.borrow(), BUDGET, self.now);
-        if pipe.finish && pumped.moved == 0 && pumped.retry.is_none() {
-            pipe.finish = false;
-            self.logs.finish(id, self.now);
-        }
-        if let Some(entry) = self.entries.get_mut(&process).filter(|_| pumped.moved > 0) {
+        let mut moved = 0;
+        loop {
+            let Some(entry) = self.entries.get_mut(&process) else { return Pumped::default() };
+            let budget = if self.news.wants_lines(&entry.subject) { SLICE } else { BUDGET };
+            let Some(pipe) = entry.pipe_mut(stream) else { return Pumped::default() };
+            let pumped = self.logs.pump(id, pipe.borrow(), budget, self.now);
+            if pipe.finish && pumped.moved + moved == 0 && pumped.retry.is_none() {
+                pipe.finish = false;
+                self.logs.finish(id, self.now);
+            }
             entry.written[stream.index()] += u64::try_from(pumped.moved).unwrap_or(0);
+            self.deliver_lines();
+            moved += pumped.moved;
+            if pumped.moved < budget || pumped.retry.is_some() || moved >= BUDGET {
+                return Pumped { moved, ..pumped };
+            }
         }
-        self.deliver_lines();
-        pumped
     }
 
     /// Moves what the kernel holds of a stream, as far as it can be moved now.

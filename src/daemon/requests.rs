@@ -173,6 +173,7 @@ impl Daemon {
             true => self.backlog(wish.processes.as_deref(), backlog),
             false => Vec::new(),
         };
+        self.show_all_lines();
         let Some(session) = self.connections.session(client) else { return };
         let answer = session.subscribe(events, wish);
         let fine = matches!(answer, Answer::Data(..));

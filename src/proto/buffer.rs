@@ -186,10 +186,11 @@ impl Outbox {
         Ok(())
     }
 
-    /// Bytes of events that wait.
+    /// Whether events take more than half of their budget: enough for the peer for now.
     #[must_use]
-    pub fn queued_events(&self) -> usize {
-        self.queued[Class::Event.index()]
+    pub fn is_half_full(&self) -> bool {
+        let event = Class::Event.index();
+        self.queued[event] > self.limits[event] / 2
     }
 
     #[must_use]
@@ -347,6 +348,6 @@ mod tests {
         assert_eq!(outbox.push(frame(1), Class::Event), Err(Overflow));
         assert_eq!(outbox.push(frame(10), Class::Reply), Ok(()));
         assert_eq!(outbox.push(frame(1), Class::Reply), Err(Overflow));
-        assert_eq!(outbox.queued_events(), 5);
+        assert!(outbox.is_half_full());
     }
 }

@@ -296,6 +296,24 @@ fn order_is_kept_within_a_program_and_nothing_is_doubled_while_following() {
     assert!(lines == wanted, "{} lines, first {:?}", lines.len(), lines.first());
 }
 
+/// Far more than the queue of one client holds: the follower is given it as fast as it takes it.
+#[test]
+fn a_follower_that_reads_misses_nothing_of_an_outburst() {
+    let home = Home::new();
+    home.script(
+        "app.sh",
+        "echo ready; while [ ! -e go ]; do sleep 0.01; done; seq 40000; echo end; exec sleep 1000",
+    );
+    home.ok(&["start", "app.sh", "--no-wait"]);
+    let mut following = follow(home.command(&["logs", "app", "--raw"]));
+    following.until("ready");
+    home.file("go", "");
+    for number in 1..=40_000 {
+        assert_eq!(following.until(""), number.to_string());
+    }
+    assert_eq!(following.until(""), "end");
+}
+
 #[test]
 fn a_line_without_end_and_binary_harm_nobody() {
     let mut home = Home::new();

@@ -14,7 +14,7 @@ use crate::proto::http::{Request, View, upgrade};
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::session::Answer;
 use crate::proto::protocol::{Demand, Hangup, Protocol};
-use crate::proto::ws::{self, Ws, WsLimits};
+use crate::proto::ws::{Ws, WsLimits};
 use crate::sys::process;
 use crate::web;
 
@@ -213,7 +213,6 @@ impl Daemon {
                 let went = self.converse(client, |protocol, cx| {
                     let Protocol::Http(http) = protocol else { return Ok(()) };
                     let rest = http.turn(&response, cx)?;
-                    cx.out.set_limits(ws::REPLY_QUEUE, limits.queue);
                     *protocol = Protocol::Ws(Box::new(Ws::greet(level, limits, rest, cx)));
                     Ok::<(), Hangup>(())
                 });

@@ -90,8 +90,6 @@ impl Subscriptions {
 pub struct Session {
     carrier: Carrier,
     level: Level,
-    /// Bytes of events that wait for it at most.
-    queue: usize,
     in_progress: SortedMap<u64, Option<RequestId>>,
     next_tag: u64,
     nonsense: u32,
@@ -131,18 +129,17 @@ struct Lag {
 impl Default for Session {
     /// A control client.
     fn default() -> Self {
-        Self::new(Carrier::Line, Level::Full, EVENT_QUEUE)
+        Self::new(Carrier::Line, Level::Full)
     }
 }
 
 impl Session {
-    /// A client that may do what `level` says; `queue`: bytes of events that wait for it at most.
+    /// A client that may do what `level` says.
     #[must_use]
-    pub fn new(carrier: Carrier, level: Level, queue: usize) -> Self {
+    pub fn new(carrier: Carrier, level: Level) -> Self {
         Self {
             carrier,
             level,
-            queue,
             in_progress: SortedMap::new(),
             next_tag: 0,
             nonsense: 0,
@@ -400,7 +397,7 @@ impl Session {
 
     /// Tells a client that was too slow what it missed, once half of its queue is free again.
     pub fn catch_up(&mut self, cx: &mut Context<'_>) {
-        if self.lag.is_none() || cx.out.queued_events() > self.queue / 2 {
+        if self.lag.is_none() || cx.out.is_half_full() {
             return;
         }
         let Some(lag) = self.lag.take() else { return };

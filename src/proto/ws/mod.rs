@@ -115,7 +115,7 @@ impl Ws {
         // The rest is no longer than one read.
         let _ = inbox.extend(rest.pending());
         let ws = Self {
-            session: Session::new(Carrier::WebSocket, level, limits.queue),
+            session: Session::new(Carrier::WebSocket, level),
             inbox,
             partial: None,
             max_message: limits.message,
@@ -127,6 +127,7 @@ impl Ws {
             pinged: false,
             rate: Rate { tokens: BURST * 1000, at: now, over_since: None },
         };
+        cx.out.set_limits(REPLY_QUEUE, limits.queue);
         let _ = ws.session.tell(&ws.hello(cx.ids), cx);
         ws
     }
