@@ -4,6 +4,7 @@ use super::*;
 use crate::base::{Now, WallTime};
 use crate::proto::buffer::Outbox;
 use crate::proto::messages::request::Ask;
+use crate::proto::messages::session::Subscription;
 
 const LIMITS: WsLimits = WsLimits { message: 1024, queue: 64 * 1024 };
 
@@ -234,11 +235,7 @@ fn who_says_nothing_gets_the_default_after_a_second() {
     let has = |world: &World, event| world.ws.session.subscriptions().has(event);
     assert!(has(&world, "process_metrics") && !has(&world, "log_message"));
     // The first subscription replaces it.
-    let wish = crate::proto::messages::session::Subscription {
-        names: None,
-        processes: None,
-        interval: Duration::from_secs(1),
-    };
+    let wish = Subscription { names: None, processes: None, interval: Duration::from_secs(1) };
     let _ = world.ws.session.subscribe(&["log_message".into()], &wish);
     assert!(!has(&world, "process_metrics") && has(&world, "log_message"));
 }
@@ -363,4 +360,45 @@ fn replies_that_nobody_takes_end_the_conversation_with_a_last_word() {
     assert_eq!(end, Err(Hangup::TooSlow));
     world.act(Ws::give_up);
     assert_eq!(world.closed(), Some(4408));
+}
+
+#[test]
+fn a_slow_client_is_told_of_the_gap_where_it_is() {
+    let mut world = World::new(Level::Full);
+    world.act(|ws, _| {
+        let wish = Subscription { names: None, processes: None, interval: Duration::from_secs(1) };
+        let _ = ws.session.subscribe(&["*".to_owned()], &wish);
+    });
+    let tell = |world: &mut World, event, text: &str| {
+        let data = json!({"text": text, "padding": "x".repeat(15_000)}).to_string();
+        let news = Publication::periodic(event, WallTime(world.now), data);
+        world.act(|ws, cx| ws.publish(&news, cx)).unwrap();
+    };
+    let heard = |world: &mut World| -> Vec<String> {
+        let text = |one: &Value| one["data"]["text"].as_str().map(str::to_owned);
+        let kind = |one: Value| text(&one).unwrap_or_else(|| one["type"].to_string());
+        world.messages().into_iter().map(kind).collect()
+    };
+    // Four fit.
+    for number in 1..=6 {
+        tell(&mut world, "log_message", &number.to_string());
+    }
+    tell(&mut world, "process_status", "changed");
+    tell(&mut world, "system_metrics", "old");
+    tell(&mut world, "system_metrics", "new");
+    // Nothing has been sent: it is too early to speak of it.
+    world.act(Ws::sent).unwrap();
+    assert_eq!(heard(&mut world), ["1", "2", "3", "4"]);
+    // What happens before it is told of the gap belongs to the gap.
+    tell(&mut world, "log_message", "7");
+    world.now = 50;
+    world.act(Ws::sent).unwrap();
+    assert!(matches!(world.demands[..], [(0, Demand::Statuses)]));
+    tell(&mut world, "log_message", "8");
+    let messages = world.messages();
+    assert_eq!(messages[0]["type"], "lagged");
+    assert_eq!(messages[0]["data"]["dropped"], json!({"log_message": 3}));
+    assert_eq!(messages[0]["data"]["duration"], 50);
+    assert_eq!((&messages[1]["data"]["text"], messages.len()), (&json!("new"), 3));
+    assert_eq!(messages[2]["data"]["text"], "8");
 }
