@@ -402,8 +402,17 @@ impl Daemon {
 
     /// Tells the supervisor what happened; what it wants done waits for [`Self::settle`].
     fn input(&mut self, input: Input) {
+        let process = if let Input::Ready { child } | Input::Probed { child, .. } = &input {
+            self.children.get(*child).map(|child| child.process)
+        } else {
+            None
+        };
         self.supervisor.handle(self.now, input, &mut self.decided);
         self.effects.extend(self.decided.drain(..));
+        // Readiness that comes late changes no status, of which the news would be noted.
+        if let Some(process) = process {
+            self.note_counters(process);
+        }
     }
 
     /// A fresh address for an answer.

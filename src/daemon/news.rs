@@ -179,7 +179,7 @@ impl Daemon {
     }
 
     /// Status and counters as a later daemon should show them.
-    fn note_counters(&self, process: ProcId) {
+    pub(super) fn note_counters(&self, process: ProcId) {
         if let (Some(found), Some(entry)) =
             (self.supervisor.process(process), self.entries.get(&process))
         {

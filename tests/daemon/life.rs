@@ -221,6 +221,25 @@ fn readiness_comes_by_sd_notify() {
     assert_eq!((&entry["status"], &entry["ready"]), (&json!("online"), &json!(true)));
 }
 
+#[test]
+fn readiness_that_came_late_is_known_after_the_daemon_was_killed() {
+    let mut home = Home::new();
+    home.script("app.sh", "while [ ! -e go ]; do sleep 0.01; done; echo >&5; exec sleep 1000");
+    home.file(
+        "apps.json",
+        json!({"apps": [{"name": "app", "script": "./app.sh", "wait_ready": true,
+            "notification_fd": 5, "listen_timeout": "10ms"}]})
+        .to_string(),
+    );
+    home.pmd(&["start", "apps.json"]).failed(7, "app is running but not ready after 10 ms");
+    home.file("go", "");
+    home.ok(&["wait", "app", "--for", "ready", "--timeout", "30s"]);
+    home.murder();
+    home.boot();
+    let entry = home.entry("app");
+    assert_eq!((&entry["status"], &entry["ready"]), (&json!("online"), &json!(true)));
+}
+
 /// Says that it is ready, or ends at once where a file `broken` lies.
 const NOTIFIER: &str = "
 import os, socket, sys, time
