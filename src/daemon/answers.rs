@@ -195,9 +195,7 @@ impl Daemon {
                 };
                 let reply = died(format!("{name} did not stay up: {why}"), status, &lines);
                 let reply = match cause {
-                    Some(Cause::PortForbidden(port)) => reply.with("hint", format!(
-                        "setcap, a higher port, or \"listen\": [\"tcp:{port}\"] so that pmd opens it"
-                    )),
+                    Some(Cause::PortForbidden(_)) => reply.with("hint", "setcap, or a higher port"),
                     Some(Cause::PortInUse(_)) | None => reply,
                 };
                 reply
