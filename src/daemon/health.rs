@@ -96,6 +96,12 @@ impl End {
         let found = if ours { Finding::Nothing } else { Finding::Failed };
         Self { found, code: None, error: Some(crate::sys::describe(error)) }
     }
+
+    /// A name could not be looked up.
+    fn of_name(error: &io::Error) -> Self {
+        let text = format!("name look-up: {}", in_words(error));
+        Self { error: Some(text), ..Self::of_error(error) }
+    }
 }
 
 impl Probes {
@@ -194,7 +200,7 @@ impl Daemon {
             let Some((child, request)) = waiting else { continue };
             let step = match found.addresses {
                 Ok(addresses) => self.talk(child, addresses, request, None),
-                Err(error) => Err(End::failed(format!("name look-up: {}", in_words(&error)))),
+                Err(error) => Err(End::of_name(&error)),
             };
             self.go_on(child, step);
         }
@@ -467,7 +473,9 @@ mod tests {
             (12, Finding::Nothing),  // ENOMEM
             (105, Finding::Nothing), // ENOBUFS
         ] {
-            assert_eq!(End::of_error(&io::Error::from_raw_os_error(errno)).found, found, "{errno}");
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!(End::of_error(&error).found, found, "{errno}");
+            assert_eq!(End::of_name(&error).found, found, "{errno}");
         }
     }
 }

@@ -168,7 +168,10 @@ pub fn happening(data: &Value) -> String {
         "health_check_failed" => {
             let (failures, of) = (&details["consecutive_failures"], &details["retries"]);
             let why = details["error"].as_str().map(text::one_line).unwrap_or_default();
-            format!("health check failed: {why} ({failures} of {of})")
+            match failures.as_u64() > of.as_u64() {
+                true => format!("health check failed: {why} ({failures} in a row)"),
+                false => format!("health check failed: {why} ({failures} of {of})"),
+            }
         }
         "adopted" => format!("adopted{pid}"),
         "memory_limit_exceeded" => {
