@@ -43,6 +43,8 @@ pub struct Connection {
     pub protocol: Protocol,
     pub(super) out: Outbox,
     phase: Phase,
+    /// Not begun before the peer takes the answers before.
+    held: Vec<(u64, Demand)>,
     /// The peer sends nothing more.
     input_ended: bool,
     /// The peer takes no more at the moment.
@@ -270,7 +272,7 @@ impl Connections {
             client.wanted = wanted;
             reactor.want(client.slot, wanted);
         }
-        if client.phase == Phase::Open && client.protocol.view().has_more() {
+        if client.phase == Phase::Open && client.has_more() {
             self.unread.insert(id);
         } else {
             self.unread.remove(&id);
@@ -302,6 +304,7 @@ impl Connection {
             protocol,
             out,
             phase: Phase::Open,
+            held: Vec::new(),
             input_ended: false,
             blocked: false,
             awaits_room: false,
@@ -332,7 +335,7 @@ impl Connection {
         let (talk, mut cx) = self.context(now, ids, &mut demands);
         match talk.publish(news, &mut cx) {
             Ok(()) => {
-                if self.out.is_half_full() {
+                if self.out.is_half_full(Class::Event) {
                     self.pressed_since.get_or_insert(now.mono);
                 }
                 !self.out.is_empty() && !self.blocked
@@ -357,9 +360,27 @@ impl Connection {
         self.pressed_since.map(|since| since.after(PRESS)).filter(|&until| until > now)
     }
 
+    /// Whether the peer has so many answers before it that it gets no more for now.
+    fn has_enough(&self) -> bool {
+        self.out.is_half_full(Class::Reply)
+    }
+
+    /// Whether there is something to be done for the peer at once.
+    fn has_more(&self) -> bool {
+        !self.has_enough() && (!self.held.is_empty() || self.protocol.view().has_more())
+    }
+
+    /// Whether an answer is due.
+    fn owes(&self) -> bool {
+        !self.held.is_empty() || self.protocol.view().owes()
+    }
+
     fn interest(&self) -> Readiness {
         let reads = match self.phase {
-            Phase::Open => !self.input_ended && self.protocol.view().wants_input(),
+            Phase::Open => {
+                let has_time = !self.has_enough() && self.held.is_empty();
+                has_time && !self.input_ended && self.protocol.view().wants_input()
+            }
             Phase::Lingering { .. } => true,
             Phase::Closing | Phase::Lost => false,
         };
@@ -387,7 +408,7 @@ impl Connection {
                 }
                 Err(_) => return false,
             }
-            self.pressed_since = self.pressed_since.filter(|_| self.out.is_half_full());
+            self.pressed_since = self.pressed_since.filter(|_| self.out.is_half_full(Class::Event));
             self.blocked = !self.out.is_empty();
             if self.blocked {
                 self.stuck_since.get_or_insert(now);
@@ -400,7 +421,7 @@ impl Connection {
             return self.phase != Phase::Lost;
         }
         match self.phase {
-            Phase::Open => !self.input_ended || self.protocol.view().owes(),
+            Phase::Open => !self.input_ended || self.owes(),
             Phase::Closing if self.socket.must_linger() && !self.input_ended => {
                 self.socket.finish();
                 self.phase = Phase::Lingering { until: now.after(LINGER) };
@@ -459,7 +480,7 @@ impl Daemon {
         if length == 0 {
             // What it asked for goes on; it gets what is queued, and what it is owed.
             client.input_ended = true;
-            if !client.protocol.view().owes() {
+            if !client.owes() {
                 client.end(Hangup::Done);
             }
             return;
@@ -483,6 +504,9 @@ impl Daemon {
         understood: Result<(), Hangup>,
     ) {
         for (tag, demand) in demands {
+            // Of a peer that goes nothing is held: it would be too late.
+            let demand = if understood.is_ok() { self.hold(id, tag, demand) } else { Some(demand) };
+            let Some(demand) = demand else { continue };
             match self.must_measure(&demand) {
                 Some(scope) => self.meet_when_measured(id, tag, demand, scope),
                 None => self.meet_one(id, tag, demand),
@@ -491,6 +515,19 @@ impl Daemon {
         if let Err(hangup) = understood {
             self.end_connection(id, hangup);
         }
+    }
+
+    /// Keeps a demand for later if its peer has enough to take; otherwise gives it back.
+    pub(super) fn hold(&mut self, id: ConnId, tag: u64, demand: Demand) -> Option<Demand> {
+        if let Some(client) = self.connections.get_mut(id)
+            && client.phase == Phase::Open
+            && (client.has_enough() || !client.held.is_empty())
+        {
+            client.held.push((tag, demand));
+            self.connections.touch(id);
+            return None;
+        }
+        Some(demand)
     }
 
     pub(super) fn meet_one(&mut self, id: ConnId, tag: u64, demand: Demand) {
@@ -552,9 +589,12 @@ impl Daemon {
         }
         for id in self.connections.unread.clone() {
             let Some(client) = self.connections.clients.get_mut(&id) else { continue };
-            let mut demands = Vec::new();
-            let (talk, mut cx) = client.context(self.now, &self.ids, &mut demands);
-            let understood = talk.understand(&mut cx);
+            let mut demands = std::mem::take(&mut client.held);
+            let mut understood = Ok(());
+            if demands.is_empty() {
+                let (talk, mut cx) = client.context(self.now, &self.ids, &mut demands);
+                understood = talk.understand(&mut cx);
+            }
             self.connections.touch(id);
             self.meet(id, demands, understood);
         }

@@ -396,7 +396,9 @@ impl Daemon {
         self.figures.patience = (!later.is_empty()).then(|| self.now.mono.after(PATIENCE));
         self.figures.waiting = later;
         for (_, client, tag, demand) in met {
-            self.meet_one(client, tag, demand);
+            if let Some(demand) = self.hold(client, tag, demand) {
+                self.meet_one(client, tag, demand);
+            }
         }
     }
 

@@ -186,11 +186,11 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether events take more than half of their budget: enough for the peer for now.
+    /// Whether frames of this class take more than half of their budget: enough for the peer for
+    /// now.
     #[must_use]
-    pub fn is_half_full(&self) -> bool {
-        let event = Class::Event.index();
-        self.queued[event] > self.limits[event] / 2
+    pub fn is_half_full(&self, class: Class) -> bool {
+        self.queued[class.index()] > self.limits[class.index()] / 2
     }
 
     #[must_use]
@@ -348,6 +348,6 @@ mod tests {
         assert_eq!(outbox.push(frame(1), Class::Event), Err(Overflow));
         assert_eq!(outbox.push(frame(10), Class::Reply), Ok(()));
         assert_eq!(outbox.push(frame(1), Class::Reply), Err(Overflow));
-        assert!(outbox.is_half_full());
+        assert!(outbox.is_half_full(Class::Event) && outbox.is_half_full(Class::Reply));
     }
 }

@@ -45,6 +45,35 @@ fn a_subscription_is_answered_then_shown_then_live() {
     assert_eq!(left["data"]["events"], json!({}));
 }
 
+/// More than waits for a client at a time: what it asked for is not begun before there is room.
+#[test]
+fn who_asks_for_much_at_once_and_reads_it_gets_it_all() {
+    let web = Web::new();
+    let mut socket = web.socket();
+    let config =
+        json!({"script": "/bin/sleep", "args": ["1000"], "env": {"LONG": "x".repeat(50_000)}});
+    socket.ask("command", &json!({"action": "start", "process": "a", "config": config}));
+    let asked: Vec<u64> = (1000..1040).collect();
+    for id in &asked {
+        let text = json!({"type": "get_info", "data": {"process": "a"}, "id": id}).to_string();
+        socket.frame(0x81, text.as_bytes());
+    }
+    for id in &asked {
+        assert_eq!(socket.until(|message| !message["reply_to"].is_null())["reply_to"], *id);
+    }
+}
+
+#[test]
+fn an_error_names_the_request_that_failed() {
+    let web = Web::new();
+    let mut socket = web.socket();
+    let unknown = json!({"process": "nope", "action": "stop"});
+    for kind in ["get_info", "get_logs", "command", "subscribe"] {
+        let error = &socket.ask(kind, &unknown)["data"];
+        assert_eq!(error["request"], kind, "{error}");
+    }
+}
+
 #[test]
 fn a_broadcast_is_the_same_for_all() {
     let web = Web::new();

@@ -90,12 +90,20 @@ impl Subscriptions {
 pub struct Session {
     carrier: Carrier,
     level: Level,
-    in_progress: SortedMap<u64, Option<RequestId>>,
+    in_progress: SortedMap<u64, Question>,
     next_tag: u64,
     nonsense: u32,
     subscriptions: Subscriptions,
     wishes: Wishes,
     lag: Option<Box<Lag>>,
+}
+
+/// A request that is not answered yet.
+#[derive(Debug)]
+struct Question {
+    /// The `type`, for an error.
+    kind: String,
+    id: Option<RequestId>,
 }
 
 /// What a client said about the events it wants.
@@ -208,7 +216,8 @@ impl Session {
             }
             Ok(ask) => {
                 self.next_tag += 1;
-                self.in_progress.insert(self.next_tag, message.id);
+                let question = Question { kind: message.kind, id: message.id };
+                self.in_progress.insert(self.next_tag, question);
                 cx.demands.push((self.next_tag, Demand::Ask(ask)));
                 return Ok(());
             }
@@ -266,10 +275,12 @@ impl Session {
     ///
     /// [`Hangup::TooSlow`] if the client's replies do not fit any more.
     pub fn reply(&mut self, tag: u64, answer: &Answer, cx: &mut Context<'_>) -> Result<(), Hangup> {
-        match self.in_progress.remove(&tag) {
-            Some(id) => self.send(answer, id.as_ref(), cx),
-            None => Ok(()),
+        let Some(Question { kind, id }) = self.in_progress.remove(&tag) else { return Ok(()) };
+        if let Answer::Error(error) = answer {
+            let error = ErrorReply { request: Some(kind), ..error.clone() };
+            return self.send(&Answer::Error(error), id.as_ref(), cx);
         }
+        self.send(answer, id.as_ref(), cx)
     }
 
     /// Says something that nobody asked for.
@@ -397,7 +408,7 @@ impl Session {
 
     /// Tells a client that was too slow what it missed, once half of its queue is free again.
     pub fn catch_up(&mut self, cx: &mut Context<'_>) {
-        if self.lag.is_none() || cx.out.is_half_full() {
+        if self.lag.is_none() || cx.out.is_half_full(Class::Event) {
             return;
         }
         let Some(lag) = self.lag.take() else { return };
