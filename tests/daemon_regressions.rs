@@ -308,7 +308,7 @@ fn a_subscriber_is_told_what_it_missed_also_when_nothing_more_happens() {
     let done = daemon.home.join("done");
     let script = format!(
         "while ! [ -e {0} ]; do sleep 0.05; done; \
-         head -c 4000000 /dev/zero | tr '\\0' x | fold -w 100; echo; rm {0}; exec sleep 1000",
+         head -c 20000000 /dev/zero | tr '\\0' x | fold -w 100; echo; rm {0}; exec sleep 1000",
         done.display()
     );
     client.start(json!({"name": "web"}), &script);
