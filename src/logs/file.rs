@@ -21,7 +21,7 @@ use crate::sys::fds;
 use crate::sys::route::Route;
 
 /// Mode of a new log file.
-const MODE: u32 = 0o640;
+pub(super) const MODE: u32 = 0o640;
 
 /// The first pause before a file that failed is tried again; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -316,12 +316,18 @@ fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(MODE);
     let file = route.open(&mut options)?;
-    let metadata = file.metadata()?;
-    // The daemon's umask took the group's right to read away.
-    if metadata.len() == 0 && metadata.mode() & 0o777 == 0o600 {
-        file.set_permissions(Permissions::from_mode(MODE))?;
+    if file.metadata()?.len() == 0 {
+        let_group_read(&file)?;
     }
     Ok(file)
+}
+
+/// Gives a new file the right that the daemon's umask took away.
+pub(super) fn let_group_read(file: &File) -> io::Result<()> {
+    if file.metadata()?.mode() & 0o777 == 0o600 {
+        file.set_permissions(Permissions::from_mode(MODE))?;
+    }
+    Ok(())
 }
 
 /// When a file was last written, in milliseconds since the epoch.

@@ -20,7 +20,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::logs::crash;
-use crate::logs::file::{LogFile, Old, millis, write_all_at};
+use crate::logs::file::{LogFile, MODE, Old, let_group_read, millis, write_all_at};
 use crate::logs::lines::LINE_CAP;
 use crate::sys::fds::NOFOLLOW;
 use crate::sys::route::Route;
@@ -198,9 +198,9 @@ fn write_aside(aside: &Path, tail: &[u8]) -> io::Result<File> {
         Ok(()) | Err(_) => {}
     }
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create_new(true).mode(0o640).open(aside)?;
+    let file = options.read(true).write(true).create_new(true).mode(MODE).open(aside)?;
     crash::point();
-    match write_all_at(&file, tail, 0) {
+    match let_group_read(&file).and_then(|()| write_all_at(&file, tail, 0)) {
         Ok(()) => Ok(file),
         Err(error) => {
             drop(fs::remove_file(aside));

@@ -152,6 +152,20 @@ fn only_so_many_rotated_files_are_kept() {
 }
 
 #[test]
+fn a_group_that_may_read_the_log_may_read_it_after_a_rotation_too() {
+    let home = Home::new();
+    home.script("app.sh", "printf 'first\nunfini'; exec sleep 1000");
+    home.ok(&["start", "app.sh", "--no-wait"]);
+    home.await_text("logs/app-out.log", "first\nunfini");
+    home.ok(&["rotate"]);
+    home.await_text("logs/app-out.log", "unfini");
+    for file in ["app-out.log", "app-out.log.1"] {
+        let mode = fs::metadata(home.path("logs").join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640, "{file}");
+    }
+}
+
+#[test]
 fn flush_empties_files_and_writing_goes_on() {
     let home = Home::new();
     home.script(
