@@ -14,6 +14,8 @@ pub mod daemon;
 pub mod json;
 /// The data plane: what children write, and where it goes.
 pub mod logs;
+/// A queue from one thread to another.
+pub mod mailbox;
 /// A thread that reads what processes and the host use.
 pub mod metrics;
 /// Wire formats, understood from memory: bytes to requests, notices to bytes.

@@ -8,9 +8,10 @@ use std::fs;
 use std::path::Path;
 
 /// A module and those it may name. `a::b` allows only that part of `a`.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("base", &[]),
     ("json", &["base"]),
+    ("mailbox", &[]),
     ("sorted", &[]),
     ("sys", &["base", "sorted"]),
     ("supervisor", &["base", "sorted"]),
@@ -25,6 +26,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
         &[
             "base",
             "json",
+            "mailbox",
             "sorted",
             "sys",
             "supervisor",
@@ -36,7 +38,10 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "web",
         ],
     ),
-    ("cli", &["base", "json", "sorted", "supervisor", "config", "proto", "sys", "daemon"]),
+    (
+        "cli",
+        &["base", "json", "mailbox", "sorted", "supervisor", "config", "proto", "sys", "daemon"],
+    ),
     ("lib", &[]),
 ];
 

@@ -4,7 +4,6 @@
 use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,6 +12,7 @@ use crate::cli::children;
 use crate::cli::error::{Failure, in_words};
 use crate::cli::exit::Exit;
 use crate::config::{json, program};
+use crate::mailbox::mailbox;
 
 /// A file that has not given its result by then is not waited for.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -80,14 +80,14 @@ fn evaluate_within(
         .spawn()
         .map_err(|error| failed(&format!("cannot run node: {}", in_words(&error))))?;
     let Some(stdout) = child.stdout.take() else { return Err(failed("it has no output")) };
-    let (sender, result) = mpsc::channel();
+    let (sender, result) = mailbox(1);
     // Ends with the child: its standard output does.
     std::thread::spawn(move || {
         let mut text = Vec::new();
         let read = stdout.take(json::MAX_SIZE as u64 + 1).read_to_end(&mut text);
         let _ = sender.send(read.map(|_| text));
     });
-    let text = result.recv_timeout(limit);
+    let text = result.wait_for(limit);
     // It has said what it had to say, or never will; neither call can fail for a reason that
     // matters.
     let _ = child.kill();

@@ -14,7 +14,6 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ use crate::daemon::requests::Pending;
 use crate::daemon::{Daemon, Ending};
 use crate::json::json;
 use crate::logs::LogLine;
+use crate::mailbox::{Nothing, Receiver, Sender, mailbox};
 use crate::proto::messages::event::level;
 use crate::proto::messages::stamp::timestamp;
 use crate::supervisor::spec::{AppSpec, LogFormat, LogTarget};
@@ -347,15 +347,16 @@ struct Writer {
 
 impl Writer {
     fn start() -> io::Result<Self> {
-        let (lines, inbox) = channel::<(Stream, Vec<u8>)>();
+        // Who gives looks how much waits.
+        let (lines, inbox) = mailbox::<(Stream, Vec<u8>)>(usize::MAX);
         // Descriptors of its own: the library's locks belong to whoever runs the command line.
         let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let mut stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-        let (finished, done) = channel();
+        let (finished, done) = mailbox(1);
         let waiting = Arc::new(AtomicUsize::new(0));
         let left = waiting.clone();
         thread::Builder::new().name("pmd-output".into()).stack_size(STACK).spawn(move || {
-            for (stream, bytes) in inbox {
+            while let Some((stream, bytes)) = inbox.wait() {
                 // A reader that is gone is nobody to tell.
                 let _ = match stream {
                     Stream::Out => stdout.write_all(&bytes),
@@ -382,7 +383,7 @@ impl Writer {
         drop(self.lines);
         for _ in 0..LAST_WAITS {
             let before = self.waiting.load(Ordering::Relaxed);
-            let is_slow = self.done.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout);
+            let is_slow = self.done.wait_for(LAST_WORDS) == Err(Nothing::Yet);
             if !is_slow || self.waiting.load(Ordering::Relaxed) >= before {
                 return;
             }

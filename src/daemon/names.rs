@@ -5,9 +5,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::reactor::waker::Waker;
 
 /// Stack of the thread, in bytes: C libraries have large buffers.
@@ -35,7 +35,7 @@ pub struct Found {
 /// The thread's two ends in the loop.
 #[derive(Debug)]
 pub struct Names {
-    questions: SyncSender<Question>,
+    questions: Sender<Question>,
     answers: Receiver<Found>,
 }
 
@@ -46,14 +46,14 @@ impl Names {
     ///
     /// Those of starting a thread.
     pub fn start(waker: Waker) -> io::Result<Self> {
-        let (questions, inbox) = sync_channel::<Question>(MAX_WAITING);
+        let (questions, inbox) = mailbox::<Question>(MAX_WAITING);
         // Never full: as many as may wait, one that is being looked up, and one more.
-        let (results, answers) = sync_channel(2 * MAX_WAITING);
+        let (results, answers) = mailbox(2 * MAX_WAITING);
         thread::Builder::new().name("pmd-names".into()).stack_size(STACK).spawn(move || {
-            while let Ok(Question { ticket, host, port }) = inbox.recv() {
+            while let Some(Question { ticket, host, port }) = inbox.wait() {
                 let addresses = (host.as_str(), port).to_socket_addrs();
                 let addresses = addresses.map(|found| found.take(MAX_ADDRESSES).collect());
-                if results.send(Found { ticket, addresses }).is_err() {
+                if !results.send(Found { ticket, addresses }) {
                     return;
                 }
                 waker.wake();
@@ -64,12 +64,12 @@ impl Names {
 
     /// Asks for a name; false: too many wait already, or the thread is gone.
     pub fn ask(&self, ticket: u64, host: &str, port: u16) -> bool {
-        self.questions.try_send(Question { ticket, host: host.to_owned(), port }).is_ok()
+        self.questions.send(Question { ticket, host: host.to_owned(), port })
     }
 
     /// The next answer that has come.
     pub fn take(&self) -> Option<Found> {
-        self.answers.try_recv().ok()
+        self.answers.take()
     }
 }
 

@@ -5,10 +5,10 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use crate::daemon::state;
+use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::reactor::waker::Waker;
 
 /// Stack of the thread, in bytes.
@@ -33,7 +33,7 @@ pub struct Outcome {
 /// The thread's two ends in the loop. At most one job is under way.
 #[derive(Debug)]
 pub struct Worker {
-    jobs: SyncSender<Job>,
+    jobs: Sender<Job>,
     outcomes: Receiver<Outcome>,
 }
 
@@ -44,12 +44,12 @@ impl Worker {
     ///
     /// Those of starting a thread.
     pub fn start(waker: Waker) -> io::Result<Self> {
-        let (jobs, inbox) = sync_channel::<Job>(1);
-        let (results, outcomes) = sync_channel(1);
+        let (jobs, inbox) = mailbox::<Job>(1);
+        let (results, outcomes) = mailbox(1);
         thread::Builder::new().name("pmd-worker".into()).stack_size(STACK).spawn(move || {
-            while let Ok(job) = inbox.recv() {
+            while let Some(job) = inbox.wait() {
                 let result = state::write(&job.directory, &job.bytes);
-                if results.send(Outcome { ticket: job.ticket, result }).is_err() {
+                if !results.send(Outcome { ticket: job.ticket, result }) {
                     return;
                 }
                 waker.wake();
@@ -60,16 +60,16 @@ impl Worker {
 
     /// Hands a job over; false if the thread is gone.
     pub fn give(&self, job: Job) -> bool {
-        self.jobs.send(job).is_ok()
+        self.jobs.send(job)
     }
 
     /// The outcome of the job under way, if it has ended.
     pub fn take(&self) -> Option<Outcome> {
-        self.outcomes.try_recv().ok()
+        self.outcomes.take()
     }
 
     /// Waits for the job under way: the daemon is about to end.
     pub fn wait(&self) -> Option<Outcome> {
-        self.outcomes.recv().ok()
+        self.outcomes.wait()
     }
 }
