@@ -88,6 +88,19 @@ pub fn object<N: Into<String>>(
     object
 }
 
+/// The integer that a number is, if it is one and exact: JavaScript's `1.0` and `1e3` are.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "whole and small enough")]
+pub fn whole(number: f64) -> Option<i64> {
+    (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64)
+}
+
+/// A number, without `.0` if it is whole.
+#[must_use]
+pub fn number(number: f64) -> Value {
+    whole(number).map_or_else(|| Value::from(number), Value::from)
+}
+
 /// What has a form in JSON.
 pub trait ToJson {
     fn to_json(&self) -> Value;

@@ -194,7 +194,7 @@ pub fn telling<'a>(output: &[&'a str]) -> Option<&'a str> {
 fn names_an_error(line: &str) -> bool {
     let first = line.split(':').next().unwrap_or("");
     let is_name = !first.is_empty()
-        && first.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '$'))
+        && first.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '$'))
         && line.len() > first.len();
     (is_name && (first.ends_with("Error") || first.ends_with("Exception")))
         || (line.starts_with("thread '") && line.contains(" panicked at "))

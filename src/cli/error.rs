@@ -183,8 +183,8 @@ pub fn in_words(error: &io::Error) -> String {
     let mut letters = words.chars();
     // An abbreviation (`I/O error`) keeps its capitals.
     match (letters.next(), letters.next()) {
-        (Some(first), Some(second)) if second.is_lowercase() => {
-            first.to_lowercase().chain(std::iter::once(second)).chain(letters).collect()
+        (Some(first), Some(second)) if second.is_ascii_lowercase() => {
+            [first.to_ascii_lowercase(), second].into_iter().chain(letters).collect()
         }
         _ => words.to_owned(),
     }

@@ -233,7 +233,7 @@ fn service(spec: &AppSpec, text: &mut String) {
 /// A word of `ExecStart`, for `systemd.service(5)`: specifiers, variables and quotes escaped.
 fn exec_word(word: &str) -> String {
     let word = percent(word).replace('$', "$$");
-    let plain = |c: char| c.is_alphanumeric() || "_-./:=@%+,$".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,$".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word } else { quoted(&word) }
 }
 

@@ -428,8 +428,7 @@ pub(super) fn as_whole(value: &Value) -> Option<i64> {
     if let Some(number) = value.as_f64()
         && value.as_i64().is_none()
     {
-        let whole = number.fract() == 0.0 && number.abs() < 9e15;
-        return if whole { format!("{number:.0}").parse().ok() } else { None };
+        return crate::json::whole(number);
     }
     value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
 }

@@ -21,6 +21,7 @@ use crate::config::settings::{self, LogTargets};
 use crate::config::suggest;
 use crate::sorted::sort_by;
 use crate::supervisor::spec::{AppSpec, Condition, Environment, LogFormat};
+use crate::sys;
 
 /// More apps in one document are refused.
 pub const MAX_APPS: usize = 4096;
@@ -68,9 +69,9 @@ pub struct Defaults {
 }
 
 impl Default for Defaults {
-    /// One CPU for each that this process may run on.
+    /// As many CPUs as this process may keep busy.
     fn default() -> Self {
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cpus = sys::limits::processors_allowed();
         Self {
             cpus: u32::try_from(cpus).unwrap_or(1),
             log_format: LogFormat::Raw,

@@ -34,7 +34,7 @@ where
 
 fn letters(word: &str) -> Option<Vec<char>> {
     (!word.is_empty() && word.len() <= MAX_LEN)
-        .then(|| word.chars().flat_map(char::to_lowercase).collect())
+        .then(|| word.chars().map(|c| c.to_ascii_lowercase()).collect())
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`.

@@ -147,6 +147,20 @@ pub fn exact_bytes(size: u64) -> String {
     size.to_string()
 }
 
+/// With so many decimals, rounded. The formats of the library for floating point weigh 10 KB.
+#[must_use]
+pub fn decimal(value: f64, places: usize) -> String {
+    let factor = (0..places).fold(1_u32, |factor, _| factor * 10);
+    #[expect(clippy::cast_possible_truncation, reason = "the conversion saturates")]
+    let parts = (value * f64::from(factor)).round() as i64;
+    let sign = if parts < 0 { "-" } else { "" };
+    let (parts, factor) = (parts.unsigned_abs(), u64::from(factor));
+    match places {
+        0 => format!("{sign}{parts}"),
+        _ => format!("{sign}{}.{:0places$}", parts / factor, parts % factor),
+    }
+}
+
 /// How long something has been so: `3s`, `12m`, `2h 11m`, `6d 2h`.
 #[must_use]
 pub fn uptime(duration: Duration) -> String {
@@ -203,6 +217,22 @@ pub fn memory(size: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decimals_are_rounded_as_the_library_does() {
+        for value in [0.0, 0.04, 0.06, 0.1, 0.96, 0.995_1, 1.005_1, 99.96, 1234.567, -0.04, -2.26] {
+            let expected = [format!("{value:.0}"), format!("{value:.1}"), format!("{value:.2}")];
+            let expected = expected.map(|text| {
+                if text.trim_matches(['-', '0', '.']).is_empty() {
+                    text.replace('-', "")
+                } else {
+                    text
+                }
+            });
+            assert_eq!([0, 1, 2].map(|places| decimal(value, places)), expected);
+        }
+        assert_eq!(decimal(f64::MAX, 0), i64::MAX.to_string());
+    }
 
     #[test]
     fn durations_are_read_as_written_by_people() {

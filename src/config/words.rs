@@ -56,7 +56,7 @@ pub fn join<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String {
 }
 
 fn push_quoted(line: &mut String, word: &str) {
-    let plain = |c: char| c.is_alphanumeric() || "_-./:=@%+,".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         line.push_str(word);
     } else {

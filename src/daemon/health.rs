@@ -457,7 +457,7 @@ impl Talk {
 fn in_words(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-    text.to_lowercase()
+    text.to_ascii_lowercase()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Resource limits.
 
-use std::io;
+use std::path::Path;
+use std::{fs, io};
 
 use crate::sys::cvt;
 
@@ -124,6 +125,35 @@ pub fn processors() -> usize {
     usize::try_from(count).unwrap_or(1).max(1)
 }
 
+/// How many processors this process may keep busy: those that it may run on, or fewer where a
+/// control group, of either version, has a quota. At least one.
+#[must_use]
+pub fn processors_allowed() -> usize {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let quotas = groups.lines().filter_map(|line| {
+        let (controllers, group) = line.split_once(':')?.1.split_once(":/")?;
+        let mount = match controllers {
+            "" => "/sys/fs/cgroup",
+            v1 if v1.split(',').any(|name| name == "cpu") => "/sys/fs/cgroup/cpu",
+            _ => return None,
+        };
+        // In a container the upper part of the way is often not there.
+        Path::new(group).ancestors().filter_map(|group| quota(&Path::new(mount).join(group))).min()
+    });
+    quotas.min().unwrap_or(usize::MAX).min(processors())
+}
+
+/// The quota of one control group, in whole processors, at least one.
+fn quota(group: &Path) -> Option<usize> {
+    let read = |name: &str| fs::read_to_string(group.join(name)).ok();
+    let text = read("cpu.max").or_else(|| {
+        Some(format!("{} {}", read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?))
+    })?;
+    // `max`, or -1 in version 1: there is none.
+    let mut numbers = text.split_ascii_whitespace().map(|word| word.parse::<usize>().ok());
+    Some(numbers.next()??.checked_div(numbers.next()??)?.max(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,5 +179,25 @@ mod tests {
     #[test]
     fn processors_are_counted() {
         assert!(processors() >= 1);
+    }
+
+    #[test]
+    fn a_quota_of_either_version_is_read_in_whole_processors() {
+        let dir = crate::sys::testing::unique_path("quota");
+        fs::create_dir(&dir).unwrap();
+        assert_eq!(quota(&dir), None);
+        fs::write(dir.join("cpu.cfs_period_us"), "100000\n").unwrap();
+        for (text, expected) in [("-1\n", None), ("50000\n", Some(1)), ("399999\n", Some(3))] {
+            fs::write(dir.join("cpu.cfs_quota_us"), text).unwrap();
+            assert_eq!(quota(&dir), expected, "{text}");
+        }
+        let cases =
+            [("max 100000\n", None), ("200000 100000\n", Some(2)), ("1 0\n", None), ("", None)];
+        for (text, expected) in cases {
+            fs::write(dir.join("cpu.max"), text).unwrap();
+            assert_eq!(quota(&dir), expected, "{text}");
+        }
+        fs::remove_dir_all(&dir).unwrap();
+        assert!((1..=processors()).contains(&processors_allowed()));
     }
 }

@@ -156,7 +156,7 @@ fn resources(page: &mut Page, entry: Entry<'_>) {
     let resources = &entry.0["resources"];
     let bytes = |value: &Value| value.as_u64().map(units::memory).unwrap_or_default();
     if let Some(cpu) = entry.cpu() {
-        page.fact("cpu", format!("{cpu:.1}%"));
+        page.fact("cpu", format!("{}%", units::decimal(cpu, 1)));
         page.fact("memory", bytes(&entry.0["memory"]));
         page.fact("memory_tree", bytes(&entry.0["memory_tree"]));
         for key in ["processes", "threads", "descriptors"] {
@@ -177,8 +177,9 @@ pub fn of_system(system: &Value) -> String {
     let time = |value: &Value| {
         value.as_u64().map(Duration::from_millis).map(units::uptime).unwrap_or_default()
     };
-    let percent =
-        |value: &Value| value.as_f64().map(|share| format!("{share:.1}%")).unwrap_or_default();
+    let percent = |value: &Value| {
+        value.as_f64().map(|share| format!("{}%", units::decimal(share, 1))).unwrap_or_default()
+    };
     page.fact("hostname", plain(&system["hostname"]));
     page.fact("uptime", time(&system["uptime"]));
     page.fact("cpu", percent(&system["cpu"]["usage"]));
@@ -188,7 +189,7 @@ pub fn of_system(system: &Value) -> String {
         page.fact(&format!("memory_{key}"), bytes(&memory[key]));
     }
     let loads = ["one", "five", "fifteen"].map(|key| system["load"][key].as_f64().unwrap_or(0.0));
-    page.fact("load", loads.map(|load| format!("{load:.2}")).join(" "));
+    page.fact("load", loads.map(|load| units::decimal(load, 2)).join(" "));
     page.group();
     for key in ["total", "online", "stopped", "errored"] {
         page.fact(&format!("processes_{key}"), plain(&system["processes"][key]));

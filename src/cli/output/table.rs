@@ -105,7 +105,7 @@ impl Column {
             Self::Status => entry.word().to_owned(),
             Self::Uptime => or_dash(entry.uptime().map(units::uptime)),
             Self::Restarts => entry.restarts().to_string(),
-            Self::Cpu => or_dash(entry.cpu().map(|cpu| format!("{cpu:.1}"))),
+            Self::Cpu => or_dash(entry.cpu().map(|cpu| units::decimal(cpu, 1))),
             Self::Memory => or_dash(entry.memory_tree().map(units::memory)),
             Self::Pid => or_dash(entry.pid().map(|pid| pid.to_string())),
             Self::Note => note(entry, now),
@@ -172,7 +172,8 @@ pub fn summary(entries: &[Entry<'_>], system: &Value) -> String {
     match (system["cpu"]["usage"].as_f64(), memory("used"), memory("total")) {
         (Some(cpu), Some(used), Some(total)) => {
             let load = system["load"]["one"].as_f64().unwrap_or(0.0);
-            format!("{processes}   cpu {cpu:.0}%  mem {used}/{total}  load {load:.2}")
+            let (cpu, load) = (units::decimal(cpu, 0), units::decimal(load, 2));
+            format!("{processes}   cpu {cpu}%  mem {used}/{total}  load {load}")
         }
         _ => processes,
     }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::base::{Pid, WallTime};
 use crate::daemon::Daemon;
 use crate::json::json;
-use crate::sys::{process, users};
+use crate::sys::{limits, process, users};
 
 impl Daemon {
     /// `getSystemData`: the metrics of 7.x, and beside them what older versions answered.
@@ -39,7 +39,7 @@ impl Daemon {
                 })
             })
             .collect();
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cpus = limits::processors();
         let memory = memory.unwrap_or_default();
         data.insert(
             "system".to_owned(),
@@ -100,6 +100,6 @@ fn file(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-fn numbers(text: &str) -> Vec<f64> {
-    text.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect()
+fn numbers(text: &str) -> Vec<Value> {
+    text.split_ascii_whitespace().map_while(|word| word.parse().ok().map(Value::Number)).collect()
 }

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use crate::json::number;
+
 /// What a scraper can read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
@@ -88,14 +90,14 @@ impl Exposition {
     ) {
         self.announce(name, name, "histogram", help);
         #[allow(clippy::cast_precision_loss)]
-        let number = |count: u64| count as f64;
+        let as_value = |count: u64| count as f64;
         let bucket = format!("{name}_bucket");
         for (bound, below) in buckets {
-            self.sample(&bucket, &[&[("le", bound)]], number(*below));
+            self.sample(&bucket, &[&[("le", bound)]], as_value(*below));
         }
-        self.sample(&bucket, &[&[("le", "+Inf")]], number(count));
+        self.sample(&bucket, &[&[("le", "+Inf")]], as_value(count));
         self.sample(&format!("{name}_sum"), &[], sum);
-        self.sample(&format!("{name}_count"), &[], number(count));
+        self.sample(&format!("{name}_count"), &[], as_value(count));
     }
 
     fn sample(&mut self, name: &str, labels: &[&[Label<'_>]], value: f64) {
@@ -120,7 +122,7 @@ impl Exposition {
         if labels.iter().any(|labels| !labels.is_empty()) {
             self.text.push('}');
         }
-        let _ = writeln!(self.text, " {value}");
+        let _ = writeln!(self.text, " {}", number(value));
     }
 
     /// The whole page.

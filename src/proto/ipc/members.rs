@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
+use serde_json::Number;
 
 /// Whether `text` is one JSON value. Takes no stack, however deep it is nested.
 #[must_use]
@@ -65,7 +66,8 @@ pub fn is_truthy(json: &str) -> bool {
         Some(b'n' | b'f') | None => false,
         Some(b't' | b'{' | b'[') => true,
         Some(b'"') => json != "\"\"",
-        Some(_) => json.parse::<f64>().is_ok_and(|number| number != 0.0),
+        // One that is too large for a number is none, and not zero.
+        Some(_) => !json.parse::<Number>().is_ok_and(|number| number.as_f64() == Some(0.0)),
     }
 }
 

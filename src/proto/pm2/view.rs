@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::base::{ExitStatus, Pid, WallTime};
 use crate::config::pm2;
+use crate::json::number;
 use crate::proto::buffer::Frame;
 use crate::proto::messages::metrics::Usage;
 use crate::proto::pm2::object::{Object, write};
@@ -239,7 +240,7 @@ pub fn row(process: &Process, fixed: &Fixed, known: &Known, moment: &Moment) -> 
     object.text("name", &process.spec().name);
     object.number("pm_id", process.id().0.into());
     let usage = moment.usage;
-    let monit = format!("{{\"memory\":{},\"cpu\":{}}}", usage.memory, usage.cpu);
+    let monit = format!("{{\"memory\":{},\"cpu\":{}}}", usage.memory, number(usage.cpu));
     object.raw("monit", monit.as_bytes());
     let mut env = Object::begin(object.key("pm2_env"));
     live(&mut env, process, fixed, known, moment);
