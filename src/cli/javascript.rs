@@ -1,18 +1,24 @@
 //! Configuration files in JavaScript: evaluated by the user's own node, in a child process, as the
 //! calling user, and never by the daemon.
 
-use std::io::Read;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cli::children;
+use crate::base::{Pid, Signal};
 use crate::cli::error::{Failure, in_words};
 use crate::cli::exit::Exit;
 use crate::config::{json, program};
 use crate::mailbox::mailbox;
+use crate::sys::args::CArgs;
+use crate::sys::spawn::{Spawn, Spawner};
+use crate::sys::{fds, kill, wait};
 
 /// A file that has not given its result by then is not waited for.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -70,28 +76,20 @@ fn evaluate_within(
             .hint("on a host with node: pmd export --format json > pmd.json"));
     };
     let failed = |why: &str| Failure::new(Exit::Invalid, format!("{shown} failed: {why}"));
-    let mut child = children::command(&node)
-        .args(["-e", LOADER, "--"])
-        .arg(file)
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
+    let (node, output) = start(&node, file, dir)
         .map_err(|error| failed(&format!("cannot run node: {}", in_words(&error))))?;
-    let Some(stdout) = child.stdout.take() else { return Err(failed("it has no output")) };
     let (sender, result) = mailbox(1);
     // Ends with the child: its standard output does.
     std::thread::spawn(move || {
         let mut text = Vec::new();
-        let read = stdout.take(json::MAX_SIZE as u64 + 1).read_to_end(&mut text);
+        let read = output.take(json::MAX_SIZE as u64 + 1).read_to_end(&mut text);
         let _ = sender.send(read.map(|_| text));
     });
     let text = result.wait_for(limit);
     // It has said what it had to say, or never will; neither call can fail for a reason that
     // matters.
-    let _ = child.kill();
-    let _ = child.wait();
+    let _ = kill::kill_group(node, Signal::KILL);
+    let _ = wait::wait_for(node);
     let text = match text {
         Ok(Ok(text)) => text,
         Ok(Err(error)) => return Err(failed(&in_words(&error))),
@@ -113,6 +111,28 @@ fn evaluate_within(
         });
     }
     Ok(answer["value"].take())
+}
+
+/// Starts node with the loader: its process, and what it prints. It ends with us at the latest.
+fn start(node: &Path, file: &Path, dir: &Path) -> io::Result<(Pid, File)> {
+    let mut args = CArgs::new();
+    for word in ["node", "-e", LOADER, "--"] {
+        args.push(word)?;
+    }
+    args.push(file.as_os_str().as_bytes())?;
+    let mut env = CArgs::new();
+    for (name, value) in std::env::vars_os() {
+        env.push_pair(name.as_bytes(), value.as_bytes())?;
+    }
+    let [node, dir] = [node, dir].map(|path| CString::new(path.as_os_str().as_bytes()));
+    let (node, dir) = (node?, dir?);
+    let (output, theirs) = fds::pipe()?;
+    let null = fds::null_device()?;
+    let fds = [(0, null.as_fd()), (1, theirs.as_fd()), (2, null.as_fd())];
+    let spec = Spawn { fds: &fds, die_with_parent: true, ..Spawn::new(&node, &args, &env, &dir) };
+    let spawned = Spawner::new()?.spawn(&spec);
+    let spawned = spawned.map_err(|error| io::Error::from_raw_os_error(error.errno))?;
+    Ok((spawned.pid, output.into()))
 }
 
 fn span(limit: Duration) -> String {

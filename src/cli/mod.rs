@@ -7,7 +7,6 @@ mod app_files;
 /// Words to a command.
 mod args;
 /// Programs that the command line itself starts.
-mod children;
 /// The control socket.
 mod client;
 /// What the commands do.

@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::ffi::{CStr, c_char};
 use std::fmt;
+use std::io;
 
 /// A vector of C strings, in the order in which they were pushed.
 #[derive(Clone, Default, Eq, PartialEq)]
@@ -31,6 +32,12 @@ impl fmt::Display for NulError {
 }
 
 impl Error for NulError {}
+
+impl From<NulError> for io::Error {
+    fn from(_: NulError) -> Self {
+        io::ErrorKind::InvalidInput.into()
+    }
+}
 
 impl CArgs {
     /// An empty vector; allocates nothing.

@@ -15,6 +15,7 @@ use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::event::Subject;
 use crate::proto::messages::request::Trigger;
 use crate::proto::messages::session::Answer;
+use crate::sorted::{sort, sort_by};
 use crate::supervisor::vocabulary::Target;
 
 /// Triggers that wait for an answer.
@@ -146,7 +147,7 @@ impl Daemon {
             .flat_map(|shown| shown.known().actions.iter())
             .filter_map(|action| action.get("action_name")?.as_str())
             .collect();
-        known.sort_unstable();
+        sort(&mut known);
         known.dedup();
         let text = format!("no program has an action '{action}'");
         let error = ErrorReply::new(Code::OperationFailed, text).with("reason", "no-action");
@@ -227,7 +228,7 @@ impl Daemon {
                 let code = if in_time { Code::OperationFailed } else { Code::Timeout };
                 Answer::Error(ErrorReply::new(code, text).with("process", name).with("why", why))
             } else {
-                results.sort_by_key(|result| result["id"].as_u64());
+                sort_by(&mut results, |one, two| one["id"].as_u64() < two["id"].as_u64());
                 data("trigger", &json!({"results": results}))
             };
             self.reply(asked.client, asked.tag, &answer);

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::base::ProcId;
 use crate::daemon::Daemon;
-use crate::json::json;
+use crate::json::{json, object};
 use crate::proto::http::record::{Facts, record};
 use crate::proto::http::response::Response;
 use crate::proto::http::route::Route;
@@ -170,8 +170,7 @@ fn done_word(action: &str, changed: bool) -> &'static str {
 }
 
 fn success<const N: usize>(members: [(&str, Value); N]) -> Response {
-    let members = members.into_iter().map(|(name, value)| (name.to_owned(), value));
-    Response::success(200, members.collect())
+    Response::success(200, object(members))
 }
 
 /// The `data` of an answer.

@@ -131,7 +131,7 @@ impl Route {
     ///
     /// What is wrong with the body: 400, or 415 for one that is no JSON.
     pub fn command(&self, request: &Request) -> Result<Ask, (u16, ErrorReply)> {
-        let body = json_body(request)?;
+        let mut body = json_body(request)?;
         let mut data = if *self == Self::Create {
             let mut data = Map::new();
             data.insert("action".to_owned(), "start".into());
@@ -141,7 +141,8 @@ impl Route {
             data
         } else {
             let known = ["port", "port_range", "env", "config"];
-            body.into_iter().filter(|(name, _)| known.contains(&name.as_str())).collect()
+            body.retain(|name, _| known.contains(&name.as_str()));
+            body
         };
         if let Self::Act { action, target, purge_logs } = self {
             data.insert("action".to_owned(), (*action).into());
