@@ -25,7 +25,7 @@ const LATER: Duration = Duration::from_millis(20);
 /// But not longer than this.
 const LATEST: Duration = Duration::from_millis(500);
 /// Processes looked after in a turn in which nothing else happened. In any other it is one.
-const AT_REST: usize = 32;
+const AT_REST: usize = 2;
 
 /// Processes whose child is new, or gone.
 #[derive(Debug, Default)]
