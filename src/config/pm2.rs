@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use crate::config::app;
 use crate::config::names;
 use crate::config::resolve::{Defaults, Dialect, Origin, app as resolve_app};
+use crate::json::object;
 use crate::supervisor::spec::{AppSpec, Environment, LogTarget, Words};
 
 /// A record, or a part of one.
@@ -244,11 +245,8 @@ pub fn from_app(
     if !dir.join(&*spec.script).exists() && spec.script.contains('/') {
         return Err(format!("script not found: {}", spec.script));
     }
-    let mut record: Record = given
-        .iter()
-        .filter(|(key, _)| KEPT.contains(&app::snake_case(key).as_str()))
-        .map(|(key, value)| (app::snake_case(key), value.clone()))
-        .collect();
+    let given_names = given.iter().map(|(key, value)| (app::snake_case(key), value.clone()));
+    let mut record = object(given_names.filter(|(key, _)| KEPT.contains(&key.as_str())));
     let mut env = Map::new();
     for (name, value) in spec.inherited.iter() {
         env.insert(name.to_owned(), value.into());
