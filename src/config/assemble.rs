@@ -90,6 +90,7 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
         namespace,
         interpreter: program.interpreter,
         interpreter_args: program.interpreter_args.iter().collect(),
+        pmx: fields.flag("pmx").unwrap_or(true),
         logs: assemble_logs::logs(fields, &ground),
         pid_file: fields.word("pid_file").map(|path| ground.absolute(&path)),
         env_file,

@@ -135,6 +135,7 @@ fn what(spec: &AppSpec) -> Vec<Field> {
         words("args", &spec.args),
         field("interpreter", spec.interpreter.as_deref().unwrap_or("none"), !direct || by_name),
         words("interpreter_args", &spec.interpreter_args),
+        field("pmx", spec.pmx, !spec.pmx),
         field("cwd", path(&spec.cwd), true),
         field("instances", spec.instances, spec.instances != 1),
         field(

@@ -36,7 +36,7 @@ const RENAMED: [(&str, &str); 8] = [
 ];
 
 /// The members that say what pmd calls so too.
-const KEPT: [&str; 30] = [
+const KEPT: [&str; 31] = [
     "args",
     "autorestart",
     "autostart",
@@ -59,6 +59,7 @@ const KEPT: [&str; 30] = [
     "min_uptime",
     "name",
     "namespace",
+    "pmx",
     "restart_delay",
     "shutdown_with_message",
     "stop_exit_codes",

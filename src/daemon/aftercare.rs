@@ -65,6 +65,13 @@ impl Daemon {
         self.look_after_some(usize::MAX);
     }
 
+    /// Looks after one whose pid file somebody may look for now.
+    pub(super) fn look_after_now(&mut self, process: ProcId) {
+        if self.aftercare.due.remove(&process) {
+            self.look_after_one(process);
+        }
+    }
+
     fn look_after_some(&mut self, most: usize) {
         for _ in 0..most {
             let Some(process) = self.aftercare.due.pop_first() else { break };

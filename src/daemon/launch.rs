@@ -25,7 +25,7 @@ use crate::daemon::entries::{Entry, Mode, Pipe};
 use crate::daemon::groups::Membership;
 use crate::daemon::key::Key;
 use crate::daemon::news::subject_of;
-use crate::daemon::{home, places, plan};
+use crate::daemon::{home, places, plan, preload};
 use crate::proto::messages::event::Subject;
 use crate::reactor::{Interest, Readiness};
 use crate::supervisor::spec::{AppSpec, Environment, LogTarget, OnDaemonLoss, Stdin};
@@ -57,6 +57,8 @@ pub struct Launcher {
     program: CString,
     cwd: CString,
     rlimits: Vec<(Resource, u64)>,
+    /// What the arguments have Node load.
+    preload: Option<PathBuf>,
     text: String,
     null: OwnedFd,
     /// What the daemon itself was started with, to be handed back to the children.
@@ -92,6 +94,7 @@ impl Launcher {
             program: CString::default(),
             cwd: CString::default(),
             rlimits: Vec::new(),
+            preload: None,
             text: String::new(),
             null: fds::null_device()?,
             umask,
@@ -109,6 +112,7 @@ impl Launcher {
     fn is_ready_for(&self, given: &Given, spec: &Rc<AppSpec>) -> bool {
         let ready = self.ready.as_ref();
         ready.is_some_and(|ready| ready.0 == *given && Rc::ptr_eq(&ready.1, spec))
+            && self.preload.as_ref().is_none_or(|file| file.exists())
     }
 }
 
@@ -339,11 +343,17 @@ impl Daemon {
             Some(found) => Cow::Borrowed(&**found),
             None => Cow::Owned(spec.cwd.join(word)),
         };
+        let number = channel::number(spec);
+        let is_nodes = number.is_some()
+            && *entry.is_nodes.get_or_insert_with(|| channel::is_nodes(spec, &program));
+        let preload = (is_nodes && preload::suits(spec, &program))
+            .then(|| preload::file(&self.paths))
+            .flatten();
         let launcher = &mut self.launcher;
-        plan::arguments(spec, &program, &mut launcher.args)
+        plan::arguments(spec, &program, preload.as_deref(), &mut launcher.args)
             .map_err(|_| at_prepare(errno::INVALID))?;
-        if let Some(number) = channel::number(spec) {
-            let is_nodes = *entry.is_nodes.get_or_insert_with(|| channel::is_nodes(spec, &program));
+        launcher.preload = preload;
+        if let Some(number) = number {
             plan::channel(number, is_nodes, &mut launcher.env, &mut launcher.text)
                 .map_err(|_| at_prepare(errno::INVALID))?;
         }

@@ -35,6 +35,7 @@ mod paces;
 mod places;
 mod plan;
 mod pm2;
+mod preload;
 mod ports;
 mod postmortem;
 mod queries;

@@ -165,16 +165,26 @@ fn push(env: &mut CArgs, name: &str, value: &str) -> Result<(), NulError> {
     env.push_pair(name.as_bytes(), value.as_bytes())
 }
 
-/// Fills `args`: interpreter with its arguments, script, arguments.
+/// Fills `args`: interpreter with its arguments, script, arguments. `preload`: what Node loads
+/// first.
 ///
 /// # Errors
 ///
 /// An argument with a NUL byte.
-pub fn arguments(spec: &AppSpec, program: &Path, args: &mut CArgs) -> Result<(), NulError> {
+pub fn arguments(
+    spec: &AppSpec,
+    program: &Path,
+    preload: Option<&Path>,
+    args: &mut CArgs,
+) -> Result<(), NulError> {
     args.clear();
     match &spec.interpreter {
         Some(interpreter) => {
             args.push(interpreter.as_bytes())?;
+            if let Some(preload) = preload {
+                args.push(b"--require")?;
+                args.push(preload.as_os_str().as_encoded_bytes())?;
+            }
             for argument in spec.interpreter_args.iter() {
                 args.push(argument.as_bytes())?;
             }

@@ -261,7 +261,7 @@ fn cannot(what: &str, error: &io::Error) -> ErrorReply {
 }
 
 /// Puts a whole new file in the place of the old one.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = Path::new(&name);

@@ -72,6 +72,8 @@ pub struct Terms {
     /// What runs the script; `None`: the script is executed itself.
     pub interpreter: Option<String>,
     pub interpreter_args: Words,
+    /// Node says which it is, and what the program dies of.
+    pub pmx: bool,
 
     /// Read at every start, later files win, `env` wins over them.
     pub env_file: Vec<PathBuf>,
@@ -169,6 +171,7 @@ impl Default for Terms {
             namespace: Rc::from("default"),
             interpreter: None,
             interpreter_args: Words::default(),
+            pmx: true,
             env_file: Vec::new(),
             inherit_env: true,
             secret_env: Vec::new(),
@@ -255,6 +258,7 @@ record!(Terms {
     namespace,
     interpreter,
     interpreter_args,
+    pmx,
     env_file,
     inherit_env,
     secret_env,

@@ -152,6 +152,7 @@ impl Random {
             namespace: self.name().into(),
             interpreter,
             interpreter_args: self.words().iter().collect(),
+            pmx: self.chance(),
             env_file: (0..self.below(3)).map(|_| self.path()).collect(),
             inherit_env: true,
             secret_env: self.words(),

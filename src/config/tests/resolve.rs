@@ -314,7 +314,7 @@ fn what_is_switched_off_is_accepted() {
 #[test]
 fn what_has_no_effect_is_noted_once() {
     let text = r#"{"deploy": {"x": 1}, "apps": [
-        {"script": "a", "vizion": false, "pmx": true}, {"script": "b", "vizion": false}]}"#;
+        {"script": "a", "vizion": false, "automation": true}, {"script": "b", "vizion": false}]}"#;
     let resolved = resolve("pmd.json", text);
     assert_eq!(lines(&resolved.problems), [""; 0]);
     assert_eq!(
@@ -322,7 +322,7 @@ fn what_has_no_effect_is_noted_once() {
         [
             "pmd.json:1:2: 'deploy' has no effect in pmd",
             "pmd.json:2:25: apps[0] (a): 'vizion' has no effect in pmd",
-            "pmd.json:2:42: apps[0] (a): 'pmx' has no effect in pmd",
+            "pmd.json:2:42: apps[0] (a): 'automation' has no effect in pmd",
         ]
     );
     assert!(resolved.warnings.iter().all(|note| note.kind == Kind::Note));

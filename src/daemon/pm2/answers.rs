@@ -71,8 +71,12 @@ impl Daemon {
         match then {
             Then::Process => {
                 self.first_failure(&outcomes)?;
-                let id = outcomes.first().and_then(|outcome| outcome.process);
-                Ok(id.and_then(|id| self.process_reply(id)))
+                let Some(id) = outcomes.first().and_then(|outcome| outcome.process) else {
+                    return Ok(None);
+                };
+                // Scripts look for the pid file of what they have stopped.
+                self.look_after_now(id);
+                Ok(self.process_reply(id))
             }
             Then::Started { single } => {
                 let ids: Vec<ProcId> =
