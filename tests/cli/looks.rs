@@ -177,6 +177,7 @@ fn knows_all(request: &serde_json::Value) -> Vec<serde_json::Value> {
     let results = json!([{"id": 0, "name": "db", "instance": 0, "ok": true, "changed": true,
         "status": "online", "ready": true, "pid": 7, "took": 1, "error": null, "exit_code": 0}]);
     match request["type"].as_str().unwrap() {
+        "trigger" => reply("trigger", json!({"results": [{"id": 0, "name": "db", "return": 1}]})),
         "command" => reply("command_result", json!({"results": results, "warnings": []})),
         "wait" | "resurrect" => reply("done", json!({"processes": 1, "results": results})),
         "apply" => reply("plan", json!({"steps": [], "results": results, "warnings": []})),
@@ -216,6 +217,7 @@ fn every_command_prints_one_document_with_json_and_nothing_else() {
         "signal HUP db",
         "reset db",
         "send db x",
+        "trigger db hello",
         "apply apps.json",
         "list",
         "show db",

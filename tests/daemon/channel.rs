@@ -232,6 +232,68 @@ fn too_much_in_either_direction_is_refused_and_told() {
     home.ok(&["stop", "much"]);
 }
 
+/// Says lines that end in `"end"`, and how much the daemon grew while it heard them, in KiB.
+fn grown_while(home: &Home, name: &str, lines: &str) -> u64 {
+    let mut events = listener(home);
+    let script = home.script(&format!("{name}.sh"), &format!("{lines}\necho '\"end\"' >&3"));
+    let before = crate::logs::resident_kib(home.daemon_pid());
+    home.ok(&["start", &script, "--name", name, "--no-autorestart"]);
+    let mut warned = Vec::new();
+    loop {
+        let message = events.until(|message| message["type"] == "channel_event");
+        let payload = &message["data"]["payload"];
+        match message["data"]["event"].as_str().unwrap() {
+            "ipc:warn" => warned.push(payload["reason"].as_str().unwrap().to_owned()),
+            "process:msg" if payload["raw"] == "end" => break,
+            other => panic!("{other}: {payload}"),
+        }
+    }
+    assert_eq!(warned, [if name == "long" { "too-long" } else { "not-json" }]);
+    crate::logs::resident_kib(home.daemon_pid()).saturating_sub(before)
+}
+
+#[test]
+fn a_line_without_end_is_thrown_away_while_it_comes() {
+    let home = Home::new();
+    let lines = "head -c 100000000 /dev/zero | tr '\\0' x >&3; echo >&3";
+    let grown = grown_while(&home, "long", lines);
+    assert!(grown < 6 * 1024, "{grown} KiB");
+}
+
+#[test]
+fn what_is_not_text_is_thrown_away() {
+    let home = Home::new();
+    // NUL bytes alone and in a string, bytes that are no UTF-8, half a character.
+    let lines = r#"printf '\0\0\n"\0"\n"\377\376"\n"\303"\n\033[2J\n' >&3"#;
+    grown_while(&home, "odd", lines);
+}
+
+#[test]
+fn what_the_daemon_cannot_hold_itself_is_passed_on_as_it_came() {
+    let home = Home::new();
+    let mut events = home.control();
+    events.ask("subscribe", &json!({"events": ["channel_event"]}));
+    let script = home.script(
+        "odd.sh",
+        r#"printf '{"type":"odd","data":["\ud800",1e400]}\n' >&3
+printf '{"type":"axm:action","data":{"action_name":"\udc00"}}\n' >&3
+printf '{"type":"deep","data":%s1%s}\n' "$(printf '[%.0s' $(seq 5000))" "$(printf ']%.0s' $(seq 5000))" >&3
+printf '"end"\n' >&3"#,
+    );
+    home.ok(&["start", &script, "--name", "odd", "--no-autorestart"]);
+    let mut lines = std::iter::from_fn(|| events.text_line());
+    let mut next = |name: &str| {
+        let name = format!(r#""event":"{name}""#);
+        lines.find(|line| line.contains(&name)).unwrap()
+    };
+    let odd = next("odd");
+    assert!(odd.contains(r#""payload":{"at":"#) && odd.contains(r#"["\ud800",1e400]"#), "{odd}");
+    assert!(next("ipc:warn").contains("announcement"));
+    assert!(next("deep").contains(&"[".repeat(5000)));
+    next("process:msg");
+    home.ok(&["list"]);
+}
+
 #[test]
 fn a_flood_leaves_room_for_others() {
     let home = Home::new();
@@ -342,9 +404,13 @@ esac; done"#,
     });
     let told = ask(&mut control, json!({"action": "hello", "param": "p"}));
     let answer = json!({"msg": "hello", "opts": "p", "name": "a"});
-    let expected =
-        json!([{"id": 0, "name": "a", "return": answer}, {"id": 1, "name": "a", "return": answer}]);
+    let expected = json!([{"id": 0, "name": "a", "instance": 0, "return": answer},
+        {"id": 1, "name": "a", "instance": 1, "return": answer}]);
     assert_eq!(told["data"]["results"], expected);
+    let said = r#"{"msg":"hello","name":"a","opts":"p"}"#;
+    let printed = format!("a:0  {said}\na:1  {said}\n");
+    assert_eq!(home.ok(&["trigger", "a", "hello", "p"]).out, printed);
+    assert_eq!(home.ok(&["trigger", "1", "hello"]).out, "hello\n");
     let none = ask(&mut control, json!({"action": "dance"}));
     assert_eq!(none["data"]["details"]["why"], "there are: die, hello, silent", "{none}");
     let late = ask(&mut control, json!({"action": "silent", "timeout": 20}));

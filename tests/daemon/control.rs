@@ -32,10 +32,15 @@ impl Control {
 
     /// The next message; `None` at the end.
     pub fn line(&mut self) -> Option<Value> {
+        Some(serde_json::from_str(&self.text_line()?).unwrap())
+    }
+
+    /// The next message as it came.
+    pub fn text_line(&mut self) -> Option<String> {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
             Ok(0) | Err(_) => None,
-            Ok(_) => Some(serde_json::from_str(&line).unwrap()),
+            Ok(_) => Some(line),
         }
     }
 

@@ -9,9 +9,10 @@ use crate::cli::Run;
 use crate::cli::app_files::{self, Caller};
 use crate::cli::args::Parsed;
 use crate::cli::commands::{outcome, start};
-use crate::cli::entry::Entry;
+use crate::cli::entry::{Entry, Labels};
 use crate::cli::error::{End, Failure};
 use crate::cli::exit::Exit;
+use crate::cli::output::text;
 use crate::cli::session::Session;
 use crate::cli::targets;
 use crate::json::json;
@@ -111,6 +112,46 @@ pub fn send(session: &mut Session, parsed: &Parsed) -> Run {
         session.screen.document(&document)?;
     }
     Ok(Exit::Done)
+}
+
+/// `pmd trigger`: prints what each program answered.
+pub fn trigger(session: &mut Session, parsed: &Parsed) -> Run {
+    let (target, action, param) = match parsed.operands.as_slice() {
+        [target, action] => (target, action, None),
+        [target, action, param] => (target, action, Some(param)),
+        _ => return Err(Failure::usage("trigger: the parameter is one word; quote it").into()),
+    };
+    let targets = targets::expand_words(session, parsed, std::slice::from_ref(target))?;
+    let mut data = Map::new();
+    data.insert("processes".to_owned(), json!(targets));
+    data.insert("action".to_owned(), json!(action));
+    if let Some(param) = param {
+        data.insert("param".to_owned(), json!(param));
+    }
+    let data = session.with_timeout(data);
+    let results = outcome::request(session, "trigger", &data)?.results;
+    let labels = Labels::of(&results);
+    let mut exit = Exit::Done;
+    for result in &results {
+        let label = labels.of_entry(Entry(result));
+        if let Some(why) = result["error"].as_str() {
+            session.screen.failure(&Failure::new(Exit::Failed, format!("{label}: {why}")));
+            exit = Exit::Failed;
+            continue;
+        }
+        let answer = &result["return"];
+        let answer = answer
+            .as_str()
+            .map_or_else(|| answer.to_string(), |answer| text::one_line(answer).into_owned());
+        let line = if results.len() == 1 { answer } else { format!("{label}  {answer}") };
+        session.screen.result(&line)?;
+    }
+    if session.screen.json {
+        session.screen.document(
+            &json!({"ok": exit == Exit::Done, "command": "trigger", "results": results}),
+        )?;
+    }
+    Ok(exit)
 }
 
 /// Restart or reload: targets as they are, files taken over.

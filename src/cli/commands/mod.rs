@@ -1,6 +1,6 @@
 //! What the commands do, one file for each family.
 
-/// stop, restart, reload, delete, scale, signal, reset, send.
+/// stop, restart, reload, delete, scale, signal, reset, send, trigger.
 pub mod act;
 /// apply.
 pub mod apply;

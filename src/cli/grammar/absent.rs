@@ -80,7 +80,6 @@ const LATER: &[&str] = &[
     "schema",
     "startup",
     "sysmonit",
-    "trigger",
     "unlink",
     "unstartup",
     "update",

@@ -54,6 +54,10 @@ pub const COMMANDS: &[Command] = &[
         .takes("<target> <line...>", Count::AtLeastTwo)
         .about("Write a line to the standard input of a process")
         .examples(["pmd send game 'save-all'", "pmd send repl 1 + 1"]),
+    command("trigger", Group::Act, c::act::trigger)
+        .takes("<target> <action> [parameter]", Count::AtLeastTwo)
+        .about("Have programs carry out an action, and print their answers")
+        .examples(["pmd trigger web heapdump", "pmd trigger all log-level debug"]),
     command("apply", Group::Act, c::apply::run)
         .aliases(&["startOrReload", "startOrRestart", "startOrGracefulReload"])
         .takes("[file...]", Count::Any)

@@ -178,7 +178,10 @@ impl Daemon {
         asked.waiting.retain(|&child| child != id);
         // What the library cannot hold is told as text.
         let answer = serde_json::from_str(answer).unwrap_or_else(|_| Value::from(answer));
-        asked.results.push(json!({"id": subject.id, "name": &*subject.name, "return": answer}));
+        asked.results.push(json!({
+            "id": subject.id, "name": &*subject.name, "instance": subject.instance,
+            "return": answer,
+        }));
         self.answer_asked();
     }
 
@@ -239,8 +242,10 @@ impl Daemon {
 impl Asked {
     fn fail(&mut self, subject: &Subject, why: &str) {
         self.failed += 1;
-        self.results
-            .push(json!({"id": subject.id, "name": &*subject.name, "return": null, "error": why}));
+        self.results.push(json!({
+            "id": subject.id, "name": &*subject.name, "instance": subject.instance,
+            "return": null, "error": why,
+        }));
     }
 
     /// When it is given up.
