@@ -325,8 +325,10 @@ impl SpawnError {
     /// Whether trying again may help: the host was short of something.
     #[must_use]
     pub fn is_transient(self) -> bool {
-        // Linux numbers: EAGAIN, ENOMEM, ENFILE, EMFILE, ETXTBSY.
-        self.stage == Stage::Port || matches!(self.errno, 11 | 12 | 23 | 24 | 26)
+        // Linux numbers: EAGAIN, ENOMEM, ENFILE, EMFILE, ETXTBSY; EADDRINUSE.
+        self.stage == Stage::Port
+            || matches!(self.errno, 11 | 12 | 23 | 24 | 26)
+            || (self.stage == Stage::Listen && self.errno == 98)
     }
 }
 
@@ -338,6 +340,8 @@ pub enum Stage {
     Prepare,
     /// In the daemon, too: finding a port.
     Port,
+    /// And opening what the app listens on.
+    Listen,
     Fork,
     Session,
     Limits,
@@ -355,6 +359,7 @@ impl Stage {
         match self {
             Self::Prepare => "prepare",
             Self::Port => "port",
+            Self::Listen => "listen",
             Self::Fork => "fork",
             Self::Session => "session",
             Self::Limits => "limits",

@@ -16,11 +16,12 @@ use crate::config::names;
 use crate::config::problem::{Problem, shorten};
 use crate::config::resolve::Dialect;
 use crate::config::{
-    assemble_env, assemble_logs, assemble_serving, assemble_times, files, program, words,
+    assemble_env, assemble_logs, assemble_serving, assemble_sharing, assemble_times, files,
+    program, words,
 };
 use crate::sorted::{SortedMap, sort};
 use crate::supervisor::spec::{
-    AppSpec, Condition, Dependency, Environment, IPC_LIMIT, Ipc, Limits, MAX_INSTANCES,
+    AppSpec, Condition, Dependency, Environment, ExecMode, IPC_LIMIT, Ipc, Limits, MAX_INSTANCES,
     OnDaemonLoss, Restart, Stdin, Terms,
 };
 
@@ -76,11 +77,17 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
     }
     let name = name(fields, &program.default_name);
     let namespace = namespace(fields);
+    let counted = fields.peek("instances").is_some();
     let instances = instances(fields);
-    exec_mode(fields);
+    let ipc = fields.choice("ipc", &IPC).unwrap_or_default();
+    let interpreter = program.interpreter.as_deref();
+    let exec_mode = assemble_sharing::exec_mode(fields, counted, interpreter, ipc);
+    let notification_fd =
+        fields.number("notification_fd", 3, 1023).and_then(|fd| u32::try_from(fd).ok());
     let about = assemble_serving::About {
         ground: &ground,
         instances,
+        shares: exec_mode == ExecMode::Cluster,
         inherited: &inherited,
         has_env_files: !env_file.is_empty(),
     };
@@ -104,6 +111,9 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
         limits: limits(fields),
         stdin: stdin(fields),
         instances,
+        exec_mode,
+        cluster_policy: assemble_sharing::cluster_policy(fields),
+        listen: assemble_sharing::listen(fields, &ground, notification_fd),
         instance_var: variable(fields, "instance_var")
             .unwrap_or_else(|| DEFAULTS.instance_var.to_owned()),
         increment_var: variable(fields, "increment_var"),
@@ -131,14 +141,12 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
             .choice("on_daemon_loss", &[("keep", OnDaemonLoss::Keep), ("kill", OnDaemonLoss::Kill)])
             .unwrap_or_default(),
         shutdown_with_message: fields.flag("shutdown_with_message").unwrap_or(false),
-        ipc: fields.choice("ipc", &IPC).unwrap_or_default(),
+        ipc,
         ipc_max_line: ipc_limit(fields, "ipc_max_line"),
         ipc_max_queue: ipc_limit(fields, "ipc_max_queue"),
         wait_ready: fields.flag("wait_ready").unwrap_or(false),
         notify: fields.flag("notify").unwrap_or(false),
-        notification_fd: fields
-            .number("notification_fd", 3, 1023)
-            .and_then(|fd| u32::try_from(fd).ok()),
+        notification_fd,
         listen_timeout: fields.duration("listen_timeout").unwrap_or(DEFAULTS.listen_timeout),
         serving,
         depends_on: depends_on(fields),
@@ -357,18 +365,6 @@ fn instances(fields: &mut Fields<'_, '_>) -> u32 {
             fields.error(&entry, message);
             1
         }
-    }
-}
-
-fn exec_mode(fields: &mut Fields<'_, '_>) {
-    let Some(entry) = fields.peek("exec_mode").cloned() else { return };
-    let modes = [("fork", false), ("cluster", true), ("fork_mode", false), ("cluster_mode", true)];
-    if fields.choice("exec_mode", &modes) == Some(true) {
-        let message = format!(
-            "'{}' cluster is not supported by this version: the instances run in fork mode",
-            entry.shown
-        );
-        fields.warn(&entry, message);
     }
 }
 

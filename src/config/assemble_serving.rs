@@ -30,6 +30,8 @@ pub(super) const HOST: &str = "127.0.0.1";
 pub(super) struct About<'a> {
     pub ground: &'a Ground,
     pub instances: u32,
+    /// They can all have the same port.
+    pub shares: bool,
     pub inherited: &'a Environment,
     /// Variables may come from files.
     pub has_env_files: bool,
@@ -41,7 +43,7 @@ pub(super) fn serving(
     env: &mut Environment,
     about: &About<'_>,
 ) -> Option<Box<Serving>> {
-    let port = ports(fields, env, about.instances);
+    let port = ports(fields, env, about);
     let has_port = port.is_some()
         || about.has_env_files
         || env.get("PORT").is_some()
@@ -52,13 +54,16 @@ pub(super) fn serving(
     (port.is_some() || health.is_some()).then(|| Box::new(Serving { port, health }))
 }
 
-fn ports(fields: &mut Fields<'_, '_>, env: &mut Environment, instances: u32) -> Option<Ports> {
+fn ports(fields: &mut Fields<'_, '_>, env: &mut Environment, about: &About<'_>) -> Option<Ports> {
+    let instances = about.instances;
     let entry = fields.peek("port").cloned()?;
     let expected = "a port, a range like 3000-3003 or auto:5000-5100";
     let ports = fields.read("port", expected, |value| Ports::parse(&fields::as_plain(value)?))?;
     match ports {
         // To PM2 it is a variable, the same for all instances.
-        Ports::One(port) if fields.report.origin.dialect == Dialect::Pm2 && instances > 1 => {
+        Ports::One(port)
+            if about.shares || (fields.report.origin.dialect == Dialect::Pm2 && instances > 1) =>
+        {
             if env.get("PORT").is_none() {
                 env.set("PORT", &port.to_string());
             }

@@ -10,14 +10,14 @@ use serde_json::{Map, Value};
 
 use crate::config::assemble::DEFAULTS;
 use crate::config::settings::LogTargets;
-use crate::config::{assemble_serving, program, secrets, units};
+use crate::config::{assemble_serving, assemble_sharing, program, secrets, units};
 use crate::json::json;
 use crate::json::object;
 use crate::supervisor::schedule::Schedule;
 use crate::supervisor::spec::{
-    AppSpec, Check, Condition, Dependency, Environment, HealthCheck, IPC_LIMIT, Ipc, Limits,
-    LogBoth, LogFormat, LogFull, LogTarget, OnDaemonLoss, OnFail, Overlap, Ports, Restart, Serving,
-    Stdin, Words,
+    Address, AppSpec, Check, ClusterPolicy, Condition, Dependency, Environment, HealthCheck,
+    IPC_LIMIT, Ipc, Limits, LogBoth, LogFormat, LogFull, LogTarget, OnDaemonLoss, OnFail, Overlap,
+    Ports, Restart, Serving, Stdin, Words,
 };
 
 /// The fields in which a spec differs from the defaults; `name`, `script`, `cwd` and `inherit_env`
@@ -128,6 +128,9 @@ fn what(spec: &AppSpec) -> Vec<Field> {
     let direct = spec.interpreter.is_none();
     let by_name = program::interpreters(Path::new(&*spec.script)).is_some()
         || spec.script.contains(|c: char| c.is_ascii_whitespace());
+    let counted = spec.instances != 1;
+    let mode = assemble_sharing::default_mode(counted, spec.interpreter.as_deref(), spec.ipc);
+    let listen: Vec<String> = spec.listen.iter().map(Address::to_string).collect();
     vec![
         field("name", &*spec.name, true),
         field("namespace", &*spec.namespace, *spec.namespace != *DEFAULTS.namespace),
@@ -138,6 +141,9 @@ fn what(spec: &AppSpec) -> Vec<Field> {
         field("pmx", spec.pmx, !spec.pmx),
         field("cwd", path(&spec.cwd), true),
         field("instances", spec.instances, spec.instances != 1),
+        field("exec_mode", spec.exec_mode.word(), spec.exec_mode != mode),
+        optional("cluster_policy", spec.cluster_policy.map(ClusterPolicy::word)),
+        field("listen", listen, !spec.listen.is_empty()),
         field(
             "instance_var",
             spec.instance_var.as_str(),

@@ -186,6 +186,8 @@ const NOT_IN_PM2: &[&str] = &[
     "notify",
     "notification_fd",
     "health",
+    "listen",
+    "cluster_policy",
     "depends_on",
     "essential",
     "log_max_size",
@@ -220,6 +222,7 @@ fn pm2(spec: &AppSpec, notes: &mut Vec<String>) -> Fields {
                 lost.extend(spec.logs.journald.then_some("log_target: journald"));
                 lost.extend(spec.logs.syslog.then_some("log_target: syslog"));
             }
+            "exec_mode" => {}
             "port" if !value.is_number() => lost.push("port"),
             name if NOT_IN_PM2.contains(&name) => lost.push(name),
             name => fields.push((name, value)),
@@ -234,7 +237,7 @@ fn pm2(spec: &AppSpec, notes: &mut Vec<String>) -> Fields {
     }
     let backoff = u64::try_from(spec.exp_backoff_restart_delay.as_millis()).unwrap_or(0);
     fields.push(("exp_backoff_restart_delay", Value::from(backoff)));
-    fields.push(("exec_mode", Value::from("fork")));
+    fields.push(("exec_mode", Value::from(spec.exec_mode.word())));
     if !lost.is_empty() {
         notes.push(format!("{}: PM2 has no {}", spec.name, lost.join(", ")));
     }

@@ -14,6 +14,7 @@ mod assemble_env;
 mod assemble_logs;
 /// Its ports and its health check.
 mod assemble_serving;
+mod assemble_sharing;
 /// The same, for when it is started and stopped by the clock.
 mod assemble_times;
 /// A spec as the fields of an app file again.

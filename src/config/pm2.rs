@@ -279,7 +279,7 @@ pub fn from_app(
     ] {
         record.insert(key.to_owned(), value);
     }
-    record.entry("exec_mode").or_insert_with(|| "fork_mode".into());
+    record.entry("exec_mode").or_insert_with(|| spec.exec_mode.pm2_name().into());
     Ok(record)
 }
 

@@ -306,6 +306,10 @@ pub fn explain(spec: &AppSpec, error: SpawnError) -> Problem {
             format!("no port of '{}' is free", spec.name)
         }
         Stage::Port => format!("the port of '{}' is in use", spec.name),
+        Stage::Listen => {
+            let listen: Vec<String> = spec.listen.iter().map(ToString::to_string).collect();
+            format!("cannot listen on {} for '{}': {words}", listen.join(", "), spec.name)
+        }
         Stage::Session => format!("cannot make a session for '{}': {words}", spec.name),
         Stage::Limits => format!("cannot set the limits of '{}': {words}", spec.name),
         Stage::Descriptors => format!("cannot connect the output of '{}': {words}", spec.name),

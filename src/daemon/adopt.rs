@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::rc::Rc;
 
 use crate::base::{ChildId, Pid, Stream};
 use crate::daemon::Daemon;
@@ -126,6 +127,10 @@ impl Daemon {
             Interest::READABLE,
             Key::Adopted(found.child),
         )?;
+        let process = self.supervisor.process(found.process);
+        if let Some(spec) = process.map(|it| Rc::clone(it.running_spec())) {
+            self.adopt_sockets(found.process, &pidfd, &spec);
+        }
         let process = self.supervisor.process(found.process);
         let limited = process.is_some_and(|it| it.running_spec().max_memory_restart.is_some());
         self.children.insert(

@@ -23,6 +23,7 @@ use crate::daemon::aftercare::Aftercare;
 use crate::daemon::alarm::AlarmClock;
 use crate::daemon::channel::Channels;
 use crate::daemon::children::Children;
+use crate::daemon::cluster::Cluster;
 use crate::daemon::connection::Connections;
 use crate::daemon::entries::{Entries, Entry, Pipe};
 use crate::daemon::groups::Groups;
@@ -30,6 +31,7 @@ use crate::daemon::health::Probes;
 use crate::daemon::home::{self, Declared, StartError};
 use crate::daemon::key::Key;
 use crate::daemon::launch::Launcher;
+use crate::daemon::listening::Sockets;
 use crate::daemon::live::LiveTable;
 use crate::daemon::log::{Level, OwnLog};
 use crate::daemon::metrics::Figures;
@@ -323,6 +325,8 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         spawns: VecDeque::new(),
         children: Children::default(),
         channels: Channels::default(),
+        cluster: Cluster::default(),
+        sockets: Sockets::default(),
         entries: Entries::new(),
         stems: SortedMap::new(),
         places: Places {

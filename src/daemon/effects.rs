@@ -61,6 +61,7 @@ impl Daemon {
                     self.signal(child, signal, group);
                 }
             }
+            Effect::Dismiss { child } => self.dismiss(child),
             Effect::Sweep { child, signal } => self.sweep(child, signal),
             Effect::Kill { child, tree } => self.kill(child, tree),
             Effect::Probe { .. } if *slice == 0 || !self.spawns.is_empty() => {
@@ -173,6 +174,7 @@ impl Daemon {
             self.logs.close(StreamId { process, stream });
         }
         self.show_all_lines();
+        self.stop_listening(process);
         let Some(entry) = self.entries.remove(&process) else { return };
         self.live.release(entry.slot);
         self.groups.forget(entry.cookie);

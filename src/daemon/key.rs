@@ -1,6 +1,7 @@
 //! Everything the loop can be woken by.
 
 use crate::base::{ChildId, ProcId, Stream};
+use crate::proto::cluster::SocketId;
 
 /// Names a connection; never reused, so that an event for a closed one finds nothing.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -28,6 +29,8 @@ pub enum Key {
     NotifySocket,
     /// A process that is not our child (adopted) has ended.
     Adopted(ChildId),
+    /// Somebody connects to a cluster whose connections are handed out in turn.
+    Cluster(SocketId),
     /// The connection of a health check.
     Probe(ChildId),
     /// It is time for what happens at times of day, or the clock was set.

@@ -25,7 +25,7 @@ use crate::daemon::entries::{Entry, Mode, Pipe};
 use crate::daemon::groups::Membership;
 use crate::daemon::key::Key;
 use crate::daemon::news::subject_of;
-use crate::daemon::{home, places, plan, preload};
+use crate::daemon::{home, listening, places, plan, preload};
 use crate::proto::messages::event::Subject;
 use crate::reactor::{Interest, Readiness};
 use crate::supervisor::spec::{AppSpec, Environment, LogTarget, OnDaemonLoss, Stdin};
@@ -172,10 +172,9 @@ impl Daemon {
         let account = if self.launcher.is_ready_for(&given, spec) {
             None
         } else {
-            self.prepare_launch(spec, &given)?
+            self.prepare_launch(child, spec, &given)?
         };
         let credentials = account.as_ref().map(|account| &account.credentials);
-        let entry = self.entries.get_mut(&process).ok_or_else(|| at_prepare(errno::INVALID))?;
 
         let stdin = match spec.stdin {
             Stdin::Null => None,
@@ -189,6 +188,11 @@ impl Daemon {
             }
         };
         let offer = channel::Offer::to(spec).map_err(prepare)?;
+        if !successor && !spec.is_cluster() {
+            self.release_cluster(process);
+        }
+        let sockets = self.inherited(process, spec, credentials, !successor)?;
+        let entry = self.entries.get_mut(&process).ok_or_else(|| at_prepare(errno::INVALID))?;
         let mut are_set = entry.limits_are_set && !successor;
         let entrance = self.groups.enter(cookie, &spec.limits, &mut are_set);
         if let Some(Err(error)) = entrance.as_ref().map(|entrance| &entrance.limited) {
@@ -222,7 +226,10 @@ impl Daemon {
                 given += 1;
             }
         }
-        let descriptors = descriptors.get(..given).unwrap_or_default();
+        let mut descriptors = Cow::Borrowed(descriptors.get(..given).unwrap_or_default());
+        if !sockets.is_empty() {
+            descriptors.to_mut().extend(listening::numbered(&sockets));
+        }
         if let Some(credentials) = credentials {
             // So that the child may open /dev/stdout anew. Only pipes of our own: what a container
             // inherits may be anything, the host's null device too.
@@ -246,7 +253,7 @@ impl Daemon {
             args: &self.launcher.args,
             env: &self.launcher.env,
             cwd: &self.launcher.cwd,
-            fds: descriptors,
+            fds: &descriptors,
             credentials,
             umask: Some(spec.umask.unwrap_or(self.launcher.umask)),
             nice: spec.nice,
@@ -254,6 +261,7 @@ impl Daemon {
             rlimits: &self.launcher.rlimits,
             die_with_parent: spec.on_daemon_loss == OnDaemonLoss::Kill,
             cgroup: entrance.as_ref().map(|entrance| entrance.group.as_fd()),
+            listen_pid: !sockets.is_empty(),
             no_new_privs: credentials.is_some(),
         });
         let Spawned { pid, in_cgroup } = match spawned {
@@ -315,6 +323,9 @@ impl Daemon {
                 channel,
             },
         );
+        if spec.is_cluster() {
+            self.enter_worker(child, process);
+        }
         self.owe_aftercare(process);
         Ok(pid)
     }
@@ -322,6 +333,7 @@ impl Daemon {
     /// Fills the launcher with everything that a spawn takes from the spec; whom the child runs as.
     fn prepare_launch(
         &mut self,
+        child: ChildId,
         spec: &Rc<AppSpec>,
         given: &Given,
     ) -> Result<Option<Account>, SpawnError> {
@@ -354,14 +366,17 @@ impl Daemon {
             .map_err(|_| at_prepare(errno::INVALID))?;
         launcher.preload = preload;
         if let Some(number) = number {
-            plan::channel(number, is_nodes, &mut launcher.env, &mut launcher.text)
+            let worker = spec.is_cluster().then_some(child);
+            plan::channel(number, is_nodes, worker, &mut launcher.env, &mut launcher.text)
                 .map_err(|_| at_prepare(errno::INVALID))?;
         }
         launcher.program = c_path(&program)?;
         launcher.cwd = c_path(&spec.cwd)?;
         launcher.rlimits = plan::rlimits(spec, launcher.nofile);
         // What comes out of files may be another by the next time, and PM2's variables count.
-        if spec.env_file.is_empty() && account.is_none() && spec.pm2.is_none() {
+        // A worker has a number of its own.
+        let lasts = spec.env_file.is_empty() && account.is_none() && !spec.is_cluster();
+        if lasts && spec.pm2.is_none() {
             launcher.ready = Some((*given, Rc::clone(spec)));
         }
         Ok(account)

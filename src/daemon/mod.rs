@@ -14,6 +14,7 @@ mod apply;
 mod boot;
 mod channel;
 mod children;
+mod cluster;
 mod connection;
 pub mod container;
 mod effects;
@@ -23,6 +24,7 @@ mod health;
 mod home;
 mod key;
 mod launch;
+mod listening;
 mod live;
 mod log;
 mod log_requests;
@@ -78,12 +80,14 @@ use aftercare::Aftercare;
 use alarm::AlarmClock;
 use channel::Channels;
 use children::Children;
+use cluster::Cluster;
 use connection::Connections;
 use entries::Entries;
 use groups::Groups;
 use health::Probes;
 use key::Key;
 use launch::Launcher;
+use listening::Sockets;
 use live::LiveTable;
 use log::OwnLog;
 use metrics::Figures;
@@ -128,6 +132,8 @@ pub struct Daemon {
     spawns: VecDeque<Effect>,
     children: Children,
     channels: Channels,
+    cluster: Cluster,
+    sockets: Sockets,
     entries: Entries,
     /// Names of log files that are not the app's own name to the letter, by the app that had them
     /// first.
@@ -257,6 +263,7 @@ impl Daemon {
             self.probes.next_deadline(),
             self.channels.next_deadline(),
             self.alarm.next_deadline(),
+            self.cluster.next_deadline(),
             self.figures.next_deadline(),
             self.web.next_deadline(),
             self.container.as_ref().and_then(container::Running::next_deadline),
@@ -277,6 +284,7 @@ impl Daemon {
             Key::Connection(id) => self.on_connection(id, ready),
             Key::Output(process, stream) => self.on_output(process, stream),
             Key::Channel(child) => self.on_channel(child, ready),
+            Key::Cluster(socket) => self.on_cluster(socket),
             Key::Notification(child) => self.on_notification(child),
             Key::NotifySocket => self.on_notify_socket(),
             Key::Adopted(child) => self.on_adopted_end(child),
@@ -397,6 +405,7 @@ impl Daemon {
         self.expire_probes();
         self.expire_asked();
         self.alarm_is_late();
+        self.resume_cluster();
         self.supervisor.handle_timeout(self.now, &mut self.decided);
         self.effects.extend(self.decided.drain(..));
     }

@@ -14,7 +14,7 @@ use crate::proto::messages::health::{Update, health_update};
 use crate::proto::messages::session::Subscriptions;
 use crate::supervisor::Health;
 use crate::supervisor::spec::LogFull;
-use crate::supervisor::vocabulary::{Notice, NoticeKind};
+use crate::supervisor::vocabulary::{Notice, NoticeKind, Status};
 use crate::sys::fds;
 
 /// Events kept for `pmd events`.
@@ -108,9 +108,12 @@ impl Daemon {
         let subject = subject_of_notice(&notice);
         match &notice.kind {
             NoticeKind::Status { from, to } => {
+                if matches!(to, Status::Stopped | Status::Errored) {
+                    self.stop_listening(notice.process);
+                }
                 if self.connections.wants("process_status") {
                     let facts = self.status_facts(notice.process);
-                    let from = from.map(crate::supervisor::vocabulary::Status::name);
+                    let from = from.map(Status::name);
                     let data = process_status(&subject, from, to.name(), facts);
                     self.broadcast(Publication::new(
                         "process_status",

@@ -4,13 +4,13 @@
 
 use std::path::Path;
 
-use crate::base::{ProcId, Stream};
+use crate::base::{ChildId, ProcId, Stream};
 use crate::config::settings::Settings;
 use crate::daemon::entries::Entry;
 use crate::daemon::launch::put;
 use crate::daemon::places::Places;
 use crate::logs::{DatePattern, StreamPlan};
-use crate::supervisor::spec::{AppSpec, Environment, LogTarget};
+use crate::supervisor::spec::{Address, AppSpec, Environment, LogTarget};
 use crate::sys::args::{CArgs, NulError};
 use crate::sys::limits::Resource;
 use crate::sys::users::Account;
@@ -77,6 +77,7 @@ pub fn environment(
             || CHANNEL.contains(&name)
             || injected.more.iter().any(|(more, _)| more == name)
             || name == spec.instance_var
+            || (!spec.listen.is_empty() && name.starts_with("LISTEN_"))
             || (injected.notify_socket.is_some() && name == "NOTIFY_SOCKET")
             || (injected.port.is_some() && name == "PORT")
     };
@@ -135,6 +136,11 @@ pub fn environment(
     if let Some(path) = injected.notify_socket {
         push(env, "NOTIFY_SOCKET", path)?;
     }
+    if !spec.listen.is_empty() {
+        let names: Vec<String> = spec.listen.iter().map(Address::label).collect();
+        push(env, "LISTEN_FDS", put(text, names.len()))?;
+        push(env, "LISTEN_FDNAMES", &names.join(":"))?;
+    }
     for (name, value) in injected.more {
         push(env, name, value)?;
     }
@@ -142,7 +148,7 @@ pub fn environment(
 }
 
 /// Adds what tells a child of its channel, the descriptor `number`. `node`: Node's own variables
-/// say it, too.
+/// say it, too. `worker`: it is one of a cluster.
 ///
 /// # Errors
 ///
@@ -150,6 +156,7 @@ pub fn environment(
 pub fn channel(
     number: i32,
     node: bool,
+    worker: Option<ChildId>,
     env: &mut CArgs,
     text: &mut String,
 ) -> Result<(), NulError> {
@@ -157,6 +164,10 @@ pub fn channel(
     if node {
         push(env, "NODE_CHANNEL_FD", put(text, number))?;
         push(env, "NODE_CHANNEL_SERIALIZATION_MODE", "json")?;
+        if let Some(worker) = worker {
+            // Node takes it for a number of 31 bits that is not 0.
+            push(env, "NODE_UNIQUE_ID", put(text, worker.0 % 0x7fff_ffff + 1))?;
+        }
     }
     Ok(())
 }

@@ -28,8 +28,11 @@ impl Daemon {
         let kept: SortedSet<u16> = others.filter_map(Process::last_port).collect();
         let living = self.children.iter().filter(|(_, child)| child.lives);
         let taken: SortedSet<u16> = living.filter_map(|(_, child)| child.port).collect();
+        // What we keep open for it is its own.
+        let is_own =
+            |port| self.cluster.has_port(process, port) || self.sockets.has_port(process, port);
         ports.choose(instance, last, &|port| kept.contains(&port), &mut |port| {
-            !taken.contains(&port) && net::can_bind(port)
+            is_own(port) || (!taken.contains(&port) && net::can_bind(port))
         })
     }
 

@@ -5,6 +5,7 @@
 //! [`control`] carries it as lines over the Unix socket. [`protocol`] has the registry.
 
 pub mod buffer;
+pub mod cluster;
 pub mod control;
 pub mod fetch;
 pub mod http;

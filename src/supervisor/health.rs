@@ -241,6 +241,8 @@ impl Process {
         cx: &mut Context<'_>,
     ) -> Change {
         match self.state {
+            // Its sockets are shared: another worker may have answered.
+            State::Starting { .. } if self.awaits_listening() => Change::Nothing,
             State::Starting { birth, .. } => {
                 self.cancel(Timer::Ready, cx);
                 self.online(life, birth, true, life.started.mono, cx)

@@ -87,11 +87,14 @@ impl Process {
         }
         self.watch(cx);
         self.limit_run(life, cx);
-        if !self.spec.wait_ready {
+        if !self.spec.wait_ready && !self.awaits_listening() {
             return self.online(life, birth, true, since, cx);
         }
         self.state = State::Starting { life, birth };
-        self.arm(Timer::Ready, self.spec.listen_timeout, cx);
+        // Who has never listened is not expected to.
+        let listens = self.listens || self.spec.wait_ready;
+        let time = if listens { self.spec.listen_timeout } else { self.spec.settle_time() };
+        self.arm(Timer::Ready, time, cx);
         self.tell(cx);
         Change::Spawned
     }
@@ -234,10 +237,17 @@ impl Process {
         cx: &mut Context<'_>,
     ) -> Change {
         self.cancel_for_life(cx);
+        // Another one serves in its place.
+        let is_side = matches!(self.seat, Seat::Side(_));
+        let dismissed = is_side && self.spec.is_cluster() && self.is_online();
         let (child, main) = match self.state {
             State::Spawning { child, .. } => (child, Main::Unspawned),
             State::Starting { life, .. } | State::Online { life, .. } => {
-                self.send_stop_signal(life.child, cx);
+                if dismissed {
+                    cx.effects.push(Effect::Dismiss { child: life.child });
+                } else {
+                    self.send_stop_signal(life.child, cx);
+                }
                 (life.child, Main::Alive(life))
             }
             State::Stopped { .. }
@@ -246,12 +256,29 @@ impl Process {
             | State::Backoff { .. }
             | State::Errored { .. } => return Change::Nothing,
         };
-        let ending = Ending { child, main, left: None, killed: false, reason };
+        let ending = Ending { child, main, left: None, dismissed, killed: false, reason };
         self.state = State::Stopping(ending);
         self.arm(Timer::Kill, kill_timeout.unwrap_or(self.spec.kill_timeout), cx);
         self.tell(cx);
         self.unwatch(cx);
         Change::Stopping
+    }
+
+    /// It has served whom it served, or has had the time to.
+    pub(super) fn stop_dismissed(&mut self, ending: Ending, cx: &mut Context<'_>) {
+        self.state = State::Stopping(Ending { dismissed: false, ..ending });
+        self.send_stop_signal(ending.child, cx);
+        self.arm(Timer::Kill, self.spec.kill_timeout, cx);
+    }
+
+    /// Whether it is to listen before it takes the place of another.
+    pub(super) fn awaits_listening(&self) -> bool {
+        !self.spec.wait_ready && self.spec.is_cluster() && matches!(self.seat, Seat::Side(_))
+    }
+
+    /// It is waited for in case it listens, and it is all the same if it does not.
+    pub(super) fn need_not_listen(&self) -> bool {
+        self.awaits_listening() && !self.listens
     }
 
     pub(super) fn send_stop_signal(&self, child: ChildId, cx: &mut Context<'_>) {
@@ -305,7 +332,7 @@ impl Process {
     ) -> Change {
         let Main::Alive(life) = ending.main else { return Change::Nothing };
         let uptime = cx.now.mono.since(life.started.mono);
-        let ending = Ending { main: Main::Ended { status, uptime }, ..ending };
+        let ending = Ending { main: Main::Ended { status, uptime }, dismissed: false, ..ending };
         if !self.spec.treekill || (ending.killed && ending.left == Some(0)) {
             return self.ended(ending, cx);
         }

@@ -148,6 +148,8 @@ impl Supervisor {
             }
             Input::Probed { child, probe } => self.probed(child, probe, turn),
             Input::Ready { child } => self.news(child, Event::Ready, turn),
+            Input::Listening { child } => self.listening(child, turn),
+            Input::Left { child } => self.news(child, Event::Left, turn),
             Input::Exited { child, status } => self.news(child, Event::Exited(status), turn),
             Input::Swept { child, left } => self.news(child, Event::Swept(left), turn),
             Input::Measured { child, memory } => self.measured(child, memory, turn),
@@ -226,6 +228,16 @@ impl Supervisor {
             process.note_probe(turn.now.wall, probe);
         }
         self.step(seat, Event::Probed(found), turn);
+    }
+
+    /// Where a worker's successor is waited for, this is what it was to do.
+    fn listening(&mut self, child: ChildId, turn: &mut Turn<'_>) {
+        let Some(seat) = self.children.find(child) else { return };
+        let Some(process) = self.table.seated_mut(seat) else { return };
+        process.listens = true;
+        if process.awaits_listening() {
+            self.step(seat, Event::Ready, turn);
+        }
     }
 
     fn news(&mut self, child: ChildId, event: Event, turn: &mut Turn<'_>) {

@@ -18,7 +18,9 @@
 //! gone, it leaves the table. A whole supervisor that is going down *halts* its processes: they
 //! are stopped without a change of their goals.
 //!
-//! A stop sends the stop signal and arms Kill. When the main process has ended, its tree is swept
+//! A stop sends the stop signal and arms Kill. A worker of a cluster that another has replaced is
+//! *dismissed* before: it serves the connections it has; it is told to stop when it has done so, or
+//! when Kill fires, which is armed once more then. When the main process has ended, its tree is swept
 //! (with `treekill`); when Kill fires, everything gets `SIGKILL` and Linger is armed; what lives
 //! when Linger fires is *undead*: the process is Errored, and its child is remembered, so that no
 //! second one is spawned beside it.
@@ -94,6 +96,8 @@ pub struct Process {
     pub(super) exits: Exits,
     /// Its port and its health; `None`: it has neither.
     pub(super) served: Option<Box<Served>>,
+    /// A worker of its, or of the one it is to replace, has listened.
+    pub(super) listens: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -160,6 +164,8 @@ pub(super) struct Ending {
     pub(super) main: Main,
     /// Members of its tree that live, as last heard; `None`: not heard.
     pub(super) left: Option<usize>,
+    /// It was asked to leave and was not told to stop yet.
+    pub(super) dismissed: bool,
     /// `SIGKILL` was used.
     pub(super) killed: bool,
     /// What a new life would be called.
@@ -219,6 +225,8 @@ pub(super) enum Event {
     SpawnFailed(SpawnError),
     Ready,
     Probed(Finding),
+    /// It serves nobody any more.
+    Left,
     Exited(ExitStatus),
     Swept(usize),
     Timer(Timer),
@@ -403,6 +411,10 @@ impl Process {
             }
             (S::Stopping(ending), E::Exited(status)) => self.main_ended(ending, status, cx),
             (S::Stopping(ending), E::Swept(left)) => self.swept(ending, left, cx),
+            (S::Stopping(ending), E::Left | E::Timer(Timer::Kill)) if ending.dismissed => {
+                self.stop_dismissed(ending, cx);
+                Change::Nothing
+            }
             (S::Stopping(ending), E::Timer(Timer::Kill)) => {
                 self.kill(ending, cx);
                 Change::Nothing
@@ -444,6 +456,7 @@ impl Process {
                 | E::SpawnFailed(_)
                 | E::Ready
                 | E::Probed(_)
+                | E::Left
                 | E::Exited(_)
                 | E::Swept(_)
                 | E::Timer(
@@ -462,6 +475,7 @@ impl Process {
                 | E::SpawnFailed(_)
                 | E::Ready
                 | E::Probed(_)
+                | E::Left
                 | E::Exited(_)
                 | E::Swept(_)
                 | E::Timer(
@@ -481,6 +495,7 @@ impl Process {
                 | E::SpawnFailed(_)
                 | E::Ready
                 | E::Probed(_)
+                | E::Left
                 | E::Exited(_)
                 | E::Swept(_)
                 | E::Timer(
@@ -497,6 +512,7 @@ impl Process {
                 E::Proceed
                 | E::Ready
                 | E::Probed(_)
+                | E::Left
                 | E::Exited(_)
                 | E::Swept(_)
                 | E::Timer(
@@ -512,6 +528,7 @@ impl Process {
             | (
                 S::Starting { .. },
                 E::Proceed
+                | E::Left
                 | E::Spawned(_)
                 | E::SpawnFailed(_)
                 | E::Swept(_)
@@ -521,6 +538,7 @@ impl Process {
             | (
                 S::Online { .. },
                 E::Proceed
+                | E::Left
                 | E::Spawned(_)
                 | E::SpawnFailed(_)
                 | E::Swept(_)
@@ -531,6 +549,7 @@ impl Process {
                 E::Proceed
                 | E::Ready
                 | E::Probed(_)
+                | E::Left
                 | E::Timer(
                     Timer::Ready | Timer::Restart | Timer::Probe | Timer::Settle | Timer::Overrun,
                 ),
@@ -540,6 +559,7 @@ impl Process {
                 E::Proceed
                 | E::Ready
                 | E::Probed(_)
+                | E::Left
                 | E::Timer(
                     Timer::Kill
                     | Timer::Linger

@@ -6,7 +6,9 @@
 //! happens. At no other time does one process have two children.
 //!
 //! Only apps that report readiness are reloaded like this, and only if their ports allow two
-//! children. Of others nobody could tell when the new child serves; they are restarted, one after
+//! children; and clusters, whose workers share their sockets: there the successor is ready when it
+//! listens (or, where the other never did, when it has lived for a while), and the other is
+//! dismissed. Of others nobody could tell when the new child serves; they are restarted, one after
 //! the other.
 
 use std::rc::Rc;
@@ -47,9 +49,11 @@ impl Supervisor {
             | State::Errored { .. } => false,
         };
         let spec = spec.unwrap_or_else(|| Rc::clone(process.spec()));
-        let instead = if !spec.wait_ready {
+        let share = spec.is_cluster() && process.running_spec().is_cluster();
+        let parts = spec.is_cluster() != process.running_spec().is_cluster();
+        let instead = if !spec.wait_ready && !share {
             Some(Instead::NoReadiness)
-        } else if process.would_share_its_port(port.or_else(|| spec.ports())) {
+        } else if parts || (!share && process.would_share_its_port(port.or_else(|| spec.ports()))) {
             Some(Instead::SamePort)
         } else {
             None
@@ -104,6 +108,11 @@ impl Supervisor {
     /// Fires a timer of a process, or of what sits beside it.
     pub(super) fn fire(&mut self, seat: Seat, timer: Timer, turn: &mut Turn<'_>) {
         match (seat, timer) {
+            (Seat::Side(id), Timer::Ready)
+                if self.table.side(id).is_some_and(|side| side.process.need_not_listen()) =>
+            {
+                self.step(seat, Event::Ready, turn);
+            }
             // A successor counts only when it is ready in time.
             (Seat::Side(id), Timer::Ready) => {
                 if let Some(side) = self.table.side_mut(id) {
@@ -271,6 +280,7 @@ fn replace(process: &mut Process, side: &mut Side) -> Vec<&'static str> {
     std::mem::swap(&mut process.state, &mut side.process.state);
     std::mem::swap(&mut process.spec, &mut side.process.spec);
     std::mem::swap(&mut process.served, &mut side.process.served);
+    process.listens |= side.process.listens;
     process.pending = None;
     process.history = History::default();
     process.restarts = process.restarts.saturating_add(1);

@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::base::{ChildId, ExitStatus, ProcId, Signal};
 use crate::supervisor::schedule::Schedule;
 use crate::supervisor::spec::{
-    AppSpec, Check, Condition, Dependency, HealthCheck, OnFail, Overlap, Ports, Restart, Serving,
+    AppSpec, Check, Condition, Dependency, ExecMode, HealthCheck, OnFail, Overlap, Ports, Restart,
+    Serving,
 };
 use crate::supervisor::tests::spec;
 use crate::supervisor::vocabulary::{
@@ -124,6 +125,7 @@ fn step(random: &mut Random, world: &mut World, apps: &[Rc<AppSpec>]) {
         48..58 => {
             if let Some(child) = world.some_alive(random) {
                 world.hand_in(Input::Ready { child });
+                world.hand_in_listening(child);
             }
         }
         58..60 => {
@@ -315,6 +317,10 @@ fn apps(random: &mut Random) -> Vec<Rc<AppSpec>> {
         app.instances = random.below(3) + 1;
         app.autostart = !random.one_in(6);
         app.wait_ready = random.one_in(2);
+        // Not drawn, so that the sequences stay what they were.
+        if *name == "d" {
+            app.exec_mode = ExecMode::Cluster;
+        }
         app.treekill = !random.one_in(4);
         app.max_restarts = random.pick([0, 1, 3, 16]);
         app.max_memory_restart = random.pick([None, Some(0), Some(1)]);

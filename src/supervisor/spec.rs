@@ -30,9 +30,11 @@ use crate::supervisor::schedule::Schedule;
 mod block;
 mod record;
 mod serving;
+mod sharing;
 
 pub use block::{Environment, Words};
 pub use serving::{Check, HealthCheck, OnFail, PORT_VARIABLE, Ports, Serving};
+pub use sharing::{Address, ClusterPolicy, ExecMode, MAX_LISTEN, MAX_SOCKET_PATH};
 
 pub(super) use record::{Datum, Plain};
 use record::{record, words};
@@ -94,6 +96,11 @@ pub struct Terms {
     pub stdin: Stdin,
 
     pub instances: u32,
+    pub exec_mode: ExecMode,
+    /// `None`: see [`AppSpec::policy`].
+    pub cluster_policy: Option<ClusterPolicy>,
+    /// What pmd listens on for the app: its descriptors from 3 on, in this order.
+    pub listen: Vec<Address>,
     /// Variable that carries the instance number.
     pub instance_var: String,
     /// Variable of `env` whose number grows by one per instance.
@@ -183,6 +190,9 @@ impl Default for Terms {
             limits: Limits::default(),
             stdin: Stdin::default(),
             instances: 1,
+            exec_mode: ExecMode::default(),
+            cluster_policy: None,
+            listen: Vec::new(),
             instance_var: "NODE_APP_INSTANCE".to_owned(),
             increment_var: None,
             autostart: true,
@@ -270,6 +280,9 @@ record!(Terms {
     limits,
     stdin,
     instances,
+    exec_mode,
+    cluster_policy,
+    listen,
     instance_var,
     increment_var,
     autostart,

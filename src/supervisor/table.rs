@@ -88,6 +88,7 @@ impl Table {
             created_at,
             exits: Exits::default(),
             served: None,
+            listens: false,
         };
         self.processes.insert(id, Box::new(process));
     }
@@ -159,6 +160,7 @@ impl Table {
             created_at: front.created_at,
             exits: Exits::default(),
             served: None,
+            listens: front.listens,
         };
         self.sides.insert(id, Box::new(Side { process, fate: Fate::Successor }));
     }

@@ -174,7 +174,10 @@ impl World {
                 Effect::Release { child } => {
                     self.asked.remove(&child);
                 }
-                Effect::Forget { .. } | Effect::Publish(_) | Effect::Save => {}
+                Effect::Dismiss { .. }
+                | Effect::Forget { .. }
+                | Effect::Publish(_)
+                | Effect::Save => {}
             }
         }
         for outcome in outcomes {
@@ -331,6 +334,7 @@ fn word(effect: &Effect) -> &'static str {
         Effect::Spawn { .. } => "spawn",
         Effect::Signal { .. } => "signal",
         Effect::Ask { .. } => "ask",
+        Effect::Dismiss { .. } => "dismiss",
         Effect::Sweep { .. } => "sweep",
         Effect::Kill { .. } => "kill",
         Effect::Probe { .. } => "probe",

@@ -208,6 +208,14 @@ pub enum Input {
     Ready {
         child: ChildId,
     },
+    /// The child, a worker of a cluster, listens.
+    Listening {
+        child: ChildId,
+    },
+    /// The child, a worker of a cluster, has closed its channel: it serves nobody any more.
+    Left {
+        child: ChildId,
+    },
     /// Answers [`Effect::Probe`].
     Probed {
         child: ChildId,
@@ -255,6 +263,11 @@ pub enum Effect {
         child: ChildId,
         signal: Signal,
         group: bool,
+    },
+    /// Ask a worker of a cluster to serve the connections it has and to take no more. Answered by
+    /// `Left`, at once where it cannot be asked.
+    Dismiss {
+        child: ChildId,
     },
     /// The main process is gone: look for what is left of its tree and pass the stop signal on to
     /// those members that have not had it. Answered by `Swept`.

@@ -63,6 +63,65 @@ pub fn send(channel: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
+/// As [`send`], and with the first byte the descriptor `handle`.
+///
+/// # Errors
+///
+/// As [`send`]; `ETOOMANYREFS`: more descriptors of ours are on their way than we may have open.
+pub fn send_with(
+    channel: BorrowedFd<'_>,
+    bytes: &[u8],
+    handle: BorrowedFd<'_>,
+) -> io::Result<usize> {
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut control = Control { bytes: [0; 64] };
+    // SAFETY: `msghdr` is pointers and numbers, for which all zeroes is a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    // SAFETY: both compute a number.
+    let (space, length) = unsafe { (libc::CMSG_SPACE(FD_SIZE), libc::CMSG_LEN(FD_SIZE)) };
+    // The C libraries disagree about the width.
+    #[allow(clippy::unnecessary_cast)]
+    {
+        message.msg_controllen = space as _;
+    }
+    // SAFETY: `message` has room for one control message in `control`, which is aligned like its
+    // head and larger than `space`: the head and the descriptor behind it are inside.
+    unsafe {
+        let head = &mut *libc::CMSG_FIRSTHDR(&raw const message);
+        head.cmsg_level = libc::SOL_SOCKET;
+        head.cmsg_type = libc::SCM_RIGHTS;
+        #[allow(clippy::unnecessary_cast)]
+        {
+            head.cmsg_len = length as _;
+        }
+        libc::CMSG_DATA(head).cast::<libc::c_int>().write_unaligned(handle.as_raw_fd());
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    loop {
+        // SAFETY: `message` points to `bytes` and `control`, with their lengths; both live for the
+        // whole call, and the kernel only reads them.
+        let sent =
+            cvt_size(unsafe { libc::sendmsg(channel.as_raw_fd(), &raw const message, flags) });
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Room for one descriptor and the head of its message, aligned like one.
+#[repr(C)]
+union Control {
+    head: libc::cmsghdr,
+    bytes: [u8; 64],
+}
+
+#[allow(clippy::cast_possible_truncation)]
+const FD_SIZE: libc::c_uint = size_of::<libc::c_int>() as libc::c_uint;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,6 +28,8 @@ pub mod figures;
 pub mod kill;
 /// Resource limits.
 pub mod limits;
+/// Sockets that others are to serve.
+pub mod listening;
 /// Shared memory in a file that grows.
 pub mod map;
 /// Who listens on a port.

@@ -68,6 +68,27 @@ impl PidFd {
         }
     }
 
+    /// What the process has as descriptor `number`; `None` if it has none. Linux 5.6.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM`: we may not look into it (`ptrace(2)`); `ENOSYS` on kernels before 5.6.
+    pub fn descriptor(&self, number: RawFd) -> io::Result<Option<OwnedFd>> {
+        let none: libc::c_long = 0;
+        let (pidfd, number) = (libc::c_long::from(self.0.as_raw_fd()), libc::c_long::from(number));
+        // SAFETY: takes numbers; touches no memory.
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd, number, none) };
+        match cvt_long(result) {
+            Ok(raw) => {
+                let raw = RawFd::try_from(raw).map_err(|_| io::ErrorKind::InvalidData)?;
+                // SAFETY: the kernel has just made this descriptor for us, close-on-exec.
+                Ok(Some(unsafe { OwnedFd::from_raw_fd(raw) }))
+            }
+            Err(error) if is(&error, libc::EBADF) || is(&error, libc::ESRCH) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The number that names this process and no other in this boot; `None` on kernels where all
     /// pidfds share one.
     ///

@@ -59,6 +59,8 @@ pub struct Spawn<'a> {
     /// The directory of the control group it is born in. Where the kernel cannot do that (Linux
     /// 5.7, and only on some architectures), it is born where we are; see [`Spawned`].
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// It also finds its own pid in the variable `LISTEN_PID`, as `sd_listen_fds(3)` wants it.
+    pub listen_pid: bool,
     /// Neither the child nor its children gain rights by executing a set-user-ID program.
     pub no_new_privs: bool,
 }
@@ -80,6 +82,7 @@ impl<'a> Spawn<'a> {
             rlimits: &[],
             die_with_parent: false,
             cgroup: None,
+            listen_pid: false,
             no_new_privs: false,
         }
     }
@@ -99,6 +102,8 @@ pub struct Spawner {
     stack: Stack,
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
+    /// Where a child writes the variable that only it knows the value of.
+    listen_pid: Box<child::ListenPid>,
     fds: Vec<child::Move>,
     not_default: NotDefault,
     has_close_range: bool,
@@ -124,6 +129,7 @@ impl Spawner {
             stack: Stack::new()?,
             argv: vec![],
             envp: vec![],
+            listen_pid: Box::new(child::ListenPid::new()),
             fds: vec![],
             not_default: NotDefault::new(),
             has_close_range: child::has_close_range(),
@@ -145,6 +151,11 @@ impl Spawner {
     pub fn spawn(&mut self, spec: &Spawn<'_>) -> Result<Spawned, SpawnError> {
         spec.args.point(&mut self.argv);
         spec.env.point(&mut self.envp);
+        let listen_pid = spec.listen_pid.then(|| &raw mut *self.listen_pid);
+        if let (Some(variable), Some(end)) = (listen_pid, self.envp.last_mut()) {
+            *end = variable.cast_const().cast();
+            self.envp.push(ptr::null());
+        }
         self.fds.clear();
         self.fds.extend(
             spec.fds.iter().map(|(target, source)| child::Move {
@@ -168,6 +179,7 @@ impl Spawner {
                 .unwrap_or(0),
             fd_highest: if self.has_close_range { None } else { Some(fds::highest_open()) },
             shared_below,
+            listen_pid,
             spec,
             not_default: self.not_default.get(),
             parent: std::process::id(),

@@ -6,6 +6,7 @@
 
 mod channel;
 mod clock;
+mod cluster;
 mod control;
 mod errors;
 mod groups;

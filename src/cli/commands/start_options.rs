@@ -38,6 +38,7 @@ const FIELDS: &[&str] = &[
     "instances",
     "port",
     "schedule",
+    "listen",
 ];
 
 /// Options whose value is a field of another name.

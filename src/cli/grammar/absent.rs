@@ -91,7 +91,6 @@ const LATER_OPTIONS: &[&str] = &[
     "watch",
     "ignore-watch",
     "watch-delay",
-    "listen",
     "shutdown-with-message",
     "deep-monitoring",
     "trace",

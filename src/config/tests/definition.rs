@@ -8,8 +8,9 @@ use crate::base::Signal;
 use crate::config::{definition, effective};
 use crate::supervisor::schedule::Schedule;
 use crate::supervisor::spec::{
-    Check, Condition, Dependency, HealthCheck, Ipc, Limits, LogBoth, LogFormat, LogFull, LogSpec,
-    LogTarget, OnDaemonLoss, OnFail, Overlap, Ports, Restart, Serving, Stdin, Terms,
+    Address, Check, ClusterPolicy, Condition, Dependency, ExecMode, HealthCheck, Ipc, Limits,
+    LogBoth, LogFormat, LogFull, LogSpec, LogTarget, OnDaemonLoss, OnFail, Overlap, Ports, Restart,
+    Serving, Stdin, Terms,
 };
 
 const WORDS: [&str; 12] =
@@ -112,6 +113,24 @@ impl Random {
         self.maybe(|_| Box::new(Serving { port: Ports::parse(port), health }))
     }
 
+    fn listen(&mut self) -> Vec<Address> {
+        let all = ["tcp:80", "tcp:[::1]:81", "udp:127.0.0.1:53", "unix:/run/a b.sock"];
+        let first = usize::try_from(self.below(4)).unwrap();
+        let count = usize::try_from(self.below(4)).unwrap();
+        all.iter().skip(first).take(count).map(|text| Address::parse(text).unwrap()).collect()
+    }
+
+    /// Whatever may be one is a cluster half of the time.
+    fn clustered(&mut self, mut spec: AppSpec) -> AppSpec {
+        let knows = spec.interpreter.as_deref() == Some("node");
+        let has_channel = matches!(spec.ipc, Ipc::Auto | Ipc::Node);
+        let has_own = matches!(spec.ports(), Some(Ports::One(_)));
+        if knows && has_channel && !has_own && self.chance() {
+            spec.exec_mode = ExecMode::Cluster;
+        }
+        spec
+    }
+
     fn spec(&mut self) -> AppSpec {
         let interpreter = self.maybe(|random| {
             (*random.pick(&["node", "python3", "/opt/bin/x y", "no-such-one"])).to_owned()
@@ -174,6 +193,10 @@ impl Random {
             instances: u32::try_from(self.below(1024) + 1).unwrap(),
             instance_var: (*self.pick(&["NODE_APP_INSTANCE", "I"])).to_owned(),
             increment_var: self.maybe(|_| "PORT".to_owned()),
+            exec_mode: ExecMode::Fork,
+            cluster_policy: self
+                .maybe(|random| *random.pick(&[ClusterPolicy::Shared, ClusterPolicy::RoundRobin])),
+            listen: self.listen(),
             autostart: self.chance(),
             restart,
             stop_exit_codes: (0..exit_codes).map(|code| u8::try_from(code * 50).unwrap()).collect(),
@@ -192,7 +215,7 @@ impl Random {
             ipc_max_queue: self.next() % (64 << 20) + 1,
             wait_ready: self.chance(),
             notify: self.chance(),
-            notification_fd: self.maybe(|random| u32::try_from(random.below(1000)).unwrap() + 3),
+            notification_fd: self.maybe(|random| u32::try_from(random.below(1000)).unwrap() + 13),
             listen_timeout: self.time(),
             serving: self.serving(),
             depends_on: self.depends_on(),
@@ -202,7 +225,7 @@ impl Random {
             backoff_always: false,
             unstable_window: false,
         };
-        AppSpec {
+        self.clustered(AppSpec {
             name,
             script: script.into(),
             args,
@@ -212,7 +235,7 @@ impl Random {
             pm2: None,
             source: None,
             terms: Rc::new(terms),
-        }
+        })
     }
 }
 

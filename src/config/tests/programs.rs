@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::supervisor::schedule::Schedule;
+use crate::supervisor::spec::ExecMode;
 
 #[test]
 fn a_script_is_a_file_a_command_or_a_command_line() {
@@ -211,7 +212,8 @@ fn an_ecosystem_file_as_people_have_it_is_understood() {
     assert_eq!(worker.cron_restart.as_ref().map(Schedule::text), Some("0 2 * * *"));
     // What it asks for and does not get is said, each once.
     let warnings: Vec<String> = resolved.warnings.iter().map(|w| w.message.clone()).collect();
-    for field in ["exec_mode", "ignore_watch", "vizion"] {
+    assert_eq!(api.exec_mode, ExecMode::Cluster);
+    for field in ["ignore_watch", "vizion"] {
         let about = warnings.iter().filter(|text| text.starts_with(&format!("'{field}'")));
         assert_eq!(about.count(), 1, "{field}: {warnings:?}");
     }

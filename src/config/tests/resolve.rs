@@ -287,7 +287,6 @@ fn a_field_may_be_given_under_one_name_only() {
 fn what_comes_later_is_not_accepted_in_silence() {
     for (field, shown) in [
         (r#""watch": true"#, "watch"),
-        (r#""listen": "tcp:80""#, "listen"),
         (r#""log_compress": true"#, "log_compress"),
         (r#""log": {"compress": true}"#, "log.compress"),
         (r#""spawnWith": {"cwd": "/"}"#, "spawnWith"),
@@ -329,16 +328,61 @@ fn what_has_no_effect_is_noted_once() {
 }
 
 #[test]
-fn cluster_mode_is_accepted_with_one_warning() {
-    let text = r#"{"script": "a", "exec_mode": "cluster", "instances": "max"}"#;
+fn a_cluster_is_what_node_runs_many_of() {
+    use crate::supervisor::spec::ExecMode::{Cluster, Fork};
+    for (fields, mode) in [
+        (r#""script": "a.js""#, Fork),
+        (r#""script": "a.js", "instances": 1"#, Cluster),
+        (r#""script": "a.js", "instances": "max""#, Cluster),
+        (r#""script": "a.js", "instances": 2, "exec_mode": "fork""#, Fork),
+        (r#""script": "a.js", "exec_mode": "cluster_mode""#, Cluster),
+        (r#""script": "a.js", "instances": 2, "ipc": "off""#, Fork),
+        (r#""script": "a", "interpreter": "/opt/bin/bun", "instances": 2"#, Cluster),
+        (r#""script": "a.py", "instances": 2"#, Fork),
+    ] {
+        for file in ["pmd.json", "ecosystem.json"] {
+            let text = format!("{{{fields}}}");
+            assert_eq!(only(file, &text).exec_mode, mode, "{file}: {fields}");
+        }
+    }
+    let text = r#"{"script": "a.py", "exec_mode": "cluster", "instances": "max"}"#;
     for file in ["pmd.json", "ecosystem.json"] {
         let found = warnings(file, text);
         assert_eq!(found.len(), 1);
-        assert!(found[0].ends_with(
-            "'exec_mode' cluster is not supported by this version: the instances run in fork mode"
-        ));
+        assert!(
+            found[0].ends_with(
+                "'exec_mode' cluster is for node and bun: the instances run in fork mode"
+            )
+        );
+        let app = only(file, text);
+        assert_eq!((app.exec_mode, app.instances), (Fork, DEFAULTS.cpus));
     }
-    assert_eq!(only("pmd.json", text).instances, DEFAULTS.cpus);
+    let text = r#"{"script": "a.js", "exec_mode": "cluster", "ipc": "fd"}"#;
+    assert!(problems("pmd.json", text)[0].contains("needs the channel"));
+    // All its workers have the same port.
+    let app = only("pmd.json", r#"{"script": "a.js", "instances": 2, "port": 3000}"#);
+    assert_eq!((app.ports(), app.env.get("PORT")), (None, Some("3000")));
+}
+
+#[test]
+fn what_pmd_listens_on() {
+    let app = only("pmd.json", r#"{"script": "a", "listen": ["tcp:80", "unix:run/a.sock"]}"#);
+    let shown: Vec<String> = app.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["tcp:80", "unix:/srv/run/a.sock"]);
+    let app = only("pmd.json", r#"{"script": "a", "listen": "udp:[::1]:53"}"#);
+    assert_eq!(app.listen[0].to_string(), "udp:[::1]:53");
+    let long = format!(r#""unix:/{}""#, "x".repeat(107));
+    for (value, part) in [
+        ("80", "'listen' must be an address like tcp:3000"),
+        (r#""tcp:example.org:80""#, "'listen' must be an address like"),
+        (r#"["tcp:80", "tcp:*:80"]"#, "'listen' has tcp:80 twice"),
+        (&*long, "at most 107 bytes"),
+        (r#""tcp:80", "notification_fd": 3"#, "is the number of a socket in 'listen'"),
+    ] {
+        let text = format!(r#"{{"script": "a", "listen": {value}}}"#);
+        let found = problems("pmd.json", &text);
+        assert!(found.len() == 1 && found[0].contains(part), "{value}: {found:?}");
+    }
 }
 
 #[test]

@@ -104,7 +104,9 @@ impl Daemon {
                     self.on_message(id, &inner);
                 }
             }
-            ("NODE_HANDLE_ACK" | "NODE_HANDLE_NACK", _) => {}
+            ("NODE_HANDLE_ACK", _) => self.handle_answered(id, true),
+            ("NODE_HANDLE_NACK", _) => self.handle_answered(id, false),
+            ("NODE_CLUSTER", _) if self.cluster.is_worker(id) => self.hear_worker(id, message.text),
             _ => self.complain(id, Trouble::Node),
         }
     }

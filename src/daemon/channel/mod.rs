@@ -5,6 +5,7 @@
 //! | `mod`      | making, reading, writing and ending channels         |
 //! | `messages` | what becomes of what a program says                  |
 //! | `requests` | what clients have programs told                      |
+//! | `handles`  | sockets and connections on their way to a child      |
 //!
 //! A channel belongs to one child, so that nothing an earlier child said or was asked is taken for
 //! a later one's. Its end is not the child's: a program may close it and run on. When the main
@@ -12,6 +13,7 @@
 //!
 //! An idle channel is two descriptors and less than 300 bytes; it has no buffer.
 
+mod handles;
 mod messages;
 mod requests;
 
@@ -64,6 +66,7 @@ pub struct Channel {
     /// Handles that came and could not be acknowledged yet.
     unacknowledged: u32,
     troubles: messages::Troubles,
+    handles: Option<Box<handles::Handles>>,
 }
 
 /// Channels in general.
@@ -135,11 +138,14 @@ impl Offer {
     }
 }
 
-/// The number of the channel's descriptor in the child; `None`: it gets none.
+/// The number of the channel's descriptor in the child, behind the sockets it inherits; `None`: it
+/// gets none.
 #[must_use]
 pub fn number(spec: &AppSpec) -> Option<i32> {
     let taken = spec.notification_fd.and_then(|fd| i32::try_from(fd).ok());
-    (spec.ipc != Ipc::Off).then_some(if taken == Some(FIRST) { FIRST + 1 } else { FIRST })
+    let sockets = i32::try_from(spec.listen.len()).unwrap_or_default();
+    let first = FIRST + sockets;
+    (spec.ipc != Ipc::Off).then_some(if taken == Some(first) { first + 1 } else { first })
 }
 
 /// Whether Node's own variable names the channel. A program that does not know it would hand it
@@ -149,6 +155,7 @@ pub fn is_nodes(spec: &AppSpec, program: &Path) -> bool {
     match spec.ipc {
         Ipc::Off | Ipc::Fd => false,
         Ipc::Node => true,
+        Ipc::Auto if spec.is_cluster() => true,
         Ipc::Auto => program::is_node(program, spec.interpreter.is_none()),
     }
 }
@@ -186,6 +193,7 @@ impl Daemon {
             full: false,
             unacknowledged: 0,
             troubles: messages::Troubles::default(),
+            handles: None,
         }))
     }
 
@@ -256,6 +264,7 @@ impl Daemon {
             return;
         };
         self.channels.ended.push(*channel);
+        self.worker_left(id);
         self.note_silence(id);
         self.tell_disconnected(id);
     }
@@ -290,7 +299,7 @@ impl Daemon {
     /// # Errors
     ///
     /// [`Unsaid`]; nothing was queued.
-    fn say(&mut self, id: ChildId, line: &[u8]) -> Result<(), Unsaid> {
+    pub(super) fn say(&mut self, id: ChildId, line: &[u8]) -> Result<(), Unsaid> {
         let Some(child) = self.children.get(id).filter(|child| child.lives) else {
             return Err(Unsaid::Gone);
         };
@@ -349,7 +358,13 @@ impl Daemon {
             if channel.out.waiting().is_empty() {
                 break;
             }
-            match channel::send(channel.socket.as_fd(), channel.out.waiting()) {
+            let sent = match (channel.out.next(), channel.handle()) {
+                ((bytes, true), Some(handle)) => {
+                    channel::send_with(channel.socket.as_fd(), bytes, handle)
+                }
+                ((bytes, _), _) => channel::send(channel.socket.as_fd(), bytes),
+            };
+            match sent {
                 Ok(sent) => channel.out.advance(sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => channel.blocked = true,
                 Err(_) => channel.deaf = true,

@@ -320,11 +320,9 @@ impl Daemon {
         Ok(Some(rpc::value(&json!({"pm_id": given, "line": line}))))
     }
 
-    /// Whether a client declared it as one that shares its sockets.
+    /// Whether its instances share their sockets.
     pub(super) fn is_cluster(&self, id: ProcId) -> bool {
-        let declared = self.supervisor.process(id).and_then(|it| pm2::declared(it.spec()));
-        let mode = declared.as_ref().and_then(|declared| declared.get("exec_mode")?.as_str());
-        mode.is_some_and(|mode| mode.starts_with("cluster"))
+        self.supervisor.process(id).is_some_and(|process| process.spec().is_cluster())
     }
 }
 

@@ -27,7 +27,7 @@ pub fn record(process: &Process, now: Now, facts: &Facts<'_>) -> Value {
     let Facts { cpu, memory, health, files } = facts;
     let started = process.started().map_or_else(|| process.created_at(), |at| at.wall);
     let status = process.status().name();
-    let mode = "fork_mode";
+    let mode = spec.exec_mode.pm2_name();
     let last = process.last_exit().map(|exit| exit.status);
     let pm2_env = json!({
         "name": spec.name, "namespace": spec.namespace, "exec_mode": mode,

@@ -62,6 +62,8 @@ impl Lines {
 pub struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
+    /// Where the line begins that a handle goes with.
+    mark: Option<usize>,
 }
 
 impl Outgoing {
@@ -74,15 +76,44 @@ impl Outgoing {
         if self.waiting().len() + line.len() > limit {
             return Err(Overflow);
         }
-        if self.sent > 0 {
-            self.bytes.drain(..self.sent);
-            self.sent = 0;
-        }
-        self.bytes.extend_from_slice(line);
+        self.append(line);
         Ok(())
     }
 
-    /// What is to be sent next.
+    /// Queues a line whose first byte a handle goes with, whatever waits already. Not a second one
+    /// before the first is sent ([`Self::is_marked`]).
+    pub fn push_marked(&mut self, line: &[u8]) {
+        self.append(line);
+        self.mark = Some(self.bytes.len() - line.len());
+    }
+
+    /// A handle waits for its line to be sent.
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        self.mark.is_some()
+    }
+
+    fn append(&mut self, line: &[u8]) {
+        if self.sent > 0 {
+            self.bytes.drain(..self.sent);
+            self.mark = self.mark.map(|mark| mark - self.sent);
+            self.sent = 0;
+        }
+        self.bytes.extend_from_slice(line);
+    }
+
+    /// What is to be sent next, and whether the handle goes with it.
+    #[must_use]
+    pub fn next(&self) -> (&[u8], bool) {
+        match self.mark {
+            Some(mark) if mark > self.sent => {
+                (self.bytes.get(self.sent..mark).unwrap_or_default(), false)
+            }
+            mark => (self.waiting(), mark.is_some()),
+        }
+    }
+
+    /// All that is to be sent.
     #[must_use]
     pub fn waiting(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()
@@ -90,6 +121,7 @@ impl Outgoing {
 
     /// The child has taken so many bytes.
     pub fn advance(&mut self, sent: usize) {
+        self.mark = self.mark.filter(|&mark| mark != self.sent || sent == 0);
         self.sent += sent;
         if self.waiting().is_empty() {
             *self = Self::default();
@@ -139,6 +171,21 @@ mod tests {
     fn a_line_of_the_limit_passes_and_one_byte_more_does_not() {
         assert_eq!(lines(b"1234\n", &[], 4), [Some(b"1234".to_vec())]);
         assert_eq!(lines(b"12345\n1\n", &[], 4), [None, Some(b"1".to_vec())]);
+    }
+
+    #[test]
+    fn a_handle_goes_with_the_first_byte_of_its_line() {
+        let mut out = Outgoing::default();
+        out.push(b"1234\n", 9).unwrap();
+        out.push_marked(b"abc\n");
+        assert_eq!(out.next(), (&b"1234\n"[..], false));
+        out.advance(2);
+        out.push(b"5\n", 9).unwrap();
+        assert_eq!(out.next(), (&b"34\n"[..], false));
+        out.advance(3);
+        assert_eq!(out.next(), (&b"abc\n5\n"[..], true));
+        out.advance(1);
+        assert_eq!((out.next(), out.is_marked()), ((&b"bc\n5\n"[..], false), false));
     }
 
     #[test]

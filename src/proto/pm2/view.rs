@@ -106,6 +106,7 @@ impl Fixed {
             Some(_) | None => Map::new(),
         };
         let watch = fields.remove("watch").unwrap_or(Value::Bool(false));
+        fields.insert("exec_mode".to_owned(), spec.exec_mode.pm2_name().into());
         fields.retain(|key, _| !is_own(key) && *key != spec.instance_var);
         let mut text = b"{0".to_vec();
         let mut plain = Object::resume(&mut text);
@@ -180,7 +181,7 @@ fn from_definition(spec: &AppSpec) -> Map<String, Value> {
     set("pm_exec_path", spec.script.as_ref().into());
     set("pm_cwd", spec.cwd.to_string_lossy().into());
     set("exec_interpreter", spec.interpreter.as_deref().unwrap_or("none").into());
-    set("exec_mode", "fork_mode".into());
+    set("exec_mode", spec.exec_mode.pm2_name().into());
     set("instances", spec.instances.into());
     set("instance_var", spec.instance_var.as_str().into());
     set("args", spec.args.iter().map(Value::from).collect());

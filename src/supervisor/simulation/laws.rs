@@ -158,7 +158,9 @@ impl Laws {
                 assert!(!kids[child].asked, "P12: two looks at {child:?}");
                 assert!(spec.health().is_some(), "P12: {child:?} has no check");
             }
-            Effect::Signal { child, .. } | Effect::Ask { child, .. } => {
+            Effect::Signal { child, .. }
+            | Effect::Ask { child, .. }
+            | Effect::Dismiss { child } => {
                 assert_eq!(state(child), Some(KidState::Alive), "P3: signal to {child:?}");
             }
             Effect::Sweep { child, .. } => {
@@ -185,7 +187,10 @@ impl Laws {
             Effect::Publish(notice) => {
                 if let NoticeKind::Reloaded { .. } = notice.kind {
                     let child = supervisor.process(notice.process).and_then(Process::child);
-                    assert!(child.is_some_and(|it| kids[&it].ready), "{child:?} took over unready");
+                    assert!(
+                        child.is_some_and(|it| kids[&it].ready || kids[&it].cluster),
+                        "{child:?} took over unready"
+                    );
                 }
                 self.notice(notice.process, &notice.kind, now, supervisor);
             }

@@ -60,6 +60,7 @@ pub(super) struct Kid {
     /// A health check is under way.
     pub(super) asked: bool,
     wait_ready: bool,
+    pub(super) cluster: bool,
     /// Its end is on its way.
     ending: bool,
 }
@@ -120,12 +121,23 @@ impl World {
         }
     }
 
+    /// A worker of a cluster that lives listens.
+    pub(super) fn hand_in_listening(&mut self, child: ChildId) {
+        let listens =
+            self.kids.get(&child).is_some_and(|kid| kid.cluster && kid.state == KidState::Alive);
+        if listens {
+            self.hand_in(Input::Listening { child });
+        }
+    }
+
     /// News of children that never were, or are no more.
     pub(super) fn hand_in_if_unknown(&mut self, input: Input) {
         let child = match input {
             Input::Spawned { child, .. }
             | Input::SpawnFailed { child, .. }
             | Input::Ready { child }
+            | Input::Listening { child }
+            | Input::Left { child }
             | Input::Probed { child, .. }
             | Input::Exited { child, .. }
             | Input::Swept { child, .. }
@@ -319,7 +331,7 @@ impl World {
             Input::SpawnFailed { child, .. } => {
                 self.kids.remove(child);
             }
-            Input::Ready { child } => {
+            Input::Ready { child } | Input::Listening { child } => {
                 if let Some(kid) = self.kids.get_mut(child) {
                     kid.ready = true;
                 }
@@ -338,7 +350,10 @@ impl World {
                     });
                 }
             }
-            Input::Swept { .. } | Input::Measured { .. } | Input::Request { .. } => {}
+            Input::Left { .. }
+            | Input::Swept { .. }
+            | Input::Measured { .. }
+            | Input::Request { .. } => {}
         }
     }
 
@@ -366,6 +381,7 @@ impl World {
                         members: if self.random.one_in(3) { 2 } else { 0 },
                         ready: false,
                         wait_ready: spec.wait_ready,
+                        cluster: spec.is_cluster(),
                         ending: false,
                     };
                     assert!(self.kids.insert(child, kid).is_none(), "{child:?} is used again");
@@ -387,6 +403,11 @@ impl World {
                         kid.ending = true;
                         let status = ExitStatus::Code(0);
                         self.later(900, Input::Exited { child, status });
+                    }
+                }
+                Effect::Dismiss { child } => {
+                    if !self.kids[&child].deaf {
+                        self.later(900, Input::Left { child });
                     }
                 }
                 Effect::Sweep { child, .. } => {

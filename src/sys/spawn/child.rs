@@ -30,6 +30,7 @@ pub(super) struct Job<'a> {
     /// The child shares the parent's descriptors until it takes those below this number for itself;
     /// all it needs is there.
     pub(super) shared_below: Option<c_int>,
+    pub(super) listen_pid: Option<*mut ListenPid>,
     pub(super) spec: &'a Spawn<'a>,
     /// Signals that are not at their default, as bits, 1 << (number - 1).
     pub(super) not_default: u64,
@@ -52,6 +53,31 @@ impl Begun {
     pub(super) fn get(&self) -> bool {
         // SAFETY: a plain load of memory we have by reference, volatile as that of `Report`.
         unsafe { ptr::read_volatile(&raw const self.0) }
+    }
+}
+
+/// `LISTEN_PID=` and the child's pid, which the child writes there.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(super) struct ListenPid([u8; 24]);
+
+impl ListenPid {
+    const NAME: [u8; 11] = *b"LISTEN_PID=";
+
+    pub(super) const fn new() -> Self {
+        Self([0; 24])
+    }
+
+    /// The name, the digits, and a NUL.
+    fn set(&mut self, pid: c_int) {
+        let mut text = [0; 12];
+        let digits = decimal(pid, &mut text);
+        let bytes = Self::NAME.iter().chain(digits).chain(&[0]);
+        for (to, from) in self.0.iter_mut().zip(bytes) {
+            // SAFETY: a plain store to memory we have by reference. Volatile: the compiler does not
+            // see the kernel read it.
+            unsafe { ptr::write_volatile(to, *from) };
+        }
     }
 }
 
@@ -153,6 +179,12 @@ fn prepare(job: &mut Job<'_>) -> Result<(), SpawnError> {
         take_descriptors(end).map_err(at(Stage::Descriptors))?;
     }
     session(job).map_err(at(Stage::Session))?;
+    if let Some(variable) = job.listen_pid {
+        let pid = call!(libc::SYS_getpid).map_err(at(Stage::Session))?;
+        // SAFETY: the spawner's buffer, which nobody else uses while it is held.
+        let variable = unsafe { &mut *variable };
+        variable.set(c_int::try_from(pid).unwrap_or_default());
+    }
     limits(spec).map_err(at(Stage::Limits))?;
     descriptors(job).map_err(at(Stage::Descriptors))?;
     signals(job.not_default).map_err(at(Stage::Signals))?;

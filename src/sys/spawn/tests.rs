@@ -468,3 +468,13 @@ fn a_detached_program_has_the_null_device_and_says_when_it_is_ready() {
     assert_eq!(text, "/dev/null\n/dev/null\n/dev/null\n/\n");
     assert_eq!(wait::wait_for(pid).unwrap(), ExitStatus::Code(0));
 }
+
+#[test]
+fn a_child_can_find_its_own_pid_in_its_environment() {
+    let script = "echo $$ $LISTEN_PID; env | grep -c LISTEN_PID";
+    let said = run(script, Spawn { listen_pid: true, ..plain() });
+    let (pids, count) = said.split_once('\n').unwrap();
+    let (own, told) = pids.split_once(' ').unwrap();
+    assert_eq!((own, count.trim()), (told, "1"));
+    assert_eq!(run("echo ${LISTEN_PID-none}", plain()).trim(), "none");
+}
