@@ -151,7 +151,7 @@ impl Spawner {
     pub fn spawn(&mut self, spec: &Spawn<'_>) -> Result<Spawned, SpawnError> {
         spec.args.point(&mut self.argv);
         spec.env.point(&mut self.envp);
-        let listen_pid = spec.listen_pid.then(|| &raw mut *self.listen_pid);
+        let listen_pid = spec.listen_pid.then_some(&raw mut *self.listen_pid);
         if let (Some(variable), Some(end)) = (listen_pid, self.envp.last_mut()) {
             *end = variable.cast_const().cast();
             self.envp.push(ptr::null());

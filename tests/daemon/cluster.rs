@@ -204,7 +204,7 @@ impl Held {
     }
 
     /// Whether it was answered to the end.
-    fn is_served(mut self) -> bool {
+    fn served(mut self) -> bool {
         let mut rest = String::new();
         self.stream.read_to_string(&mut rest).is_ok() && rest == "done"
     }
@@ -225,7 +225,7 @@ fn workers_share_one_port_and_a_crash_of_one_is_nobody_elses() {
         let victim = held[0].pid.clone();
         send(victim.parse().unwrap(), 9);
         for one in held {
-            let (pid, served) = (one.pid.clone(), one.is_served());
+            let (pid, served) = (one.pid.clone(), one.served());
             assert_eq!(served, pid != victim, "{policy}: {pid}, killed: {victim}");
         }
         until("it is back", || home.read("listening").lines().count() == 4);
@@ -263,7 +263,7 @@ fn what_is_begun_is_finished_before_the_old_worker_goes() {
     let held = Held::new(port, 1000);
     let reloaded = home.ok(&["reload", "web"]);
     assert!(reloaded.out.contains("reloaded"), "{reloaded:?}");
-    assert!(held.is_served());
+    assert!(held.served());
     assert_ne!(home.pid("web"), old);
     await_gone(old);
     // One that does not finish is stopped all the same.
@@ -277,7 +277,7 @@ fn what_is_begun_is_finished_before_the_old_worker_goes() {
     let old = home.pid("web");
     let held = Held::new(port, 600_000);
     home.ok(&["reload", "web"]);
-    assert!(!held.is_served());
+    assert!(!held.served());
     await_gone(old);
 }
 

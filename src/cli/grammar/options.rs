@@ -91,10 +91,10 @@ pub const START: &[Opt] = &[
     Opt::value("uid", Kind::Text, "USER", "user to run as (root daemon)").under(RUN),
     Opt::value("gid", Kind::Text, "GROUP", "group to run as (root daemon)").under(RUN),
     Opt::value("run-as", Kind::Text, "USER[:GROUP]", "both").under(RUN),
-    Opt::value("port", Kind::Port, "N|A-B|auto:A-B", "port of each instance, as PORT").under(RUN),
     Opt::value("listen", Kind::Text, "ADDR", "tcp:3000, unix:PATH: pmd opens it, it inherits it")
         .repeats()
         .under(RUN),
+    Opt::value("port", Kind::Port, "N|A-B|auto:A-B", "port of each instance, as PORT").under(RUN),
     Opt::value("depends-on", Kind::Text, "A,B[:healthy]", "start after these, stop before them")
         .repeats()
         .under(RUN),

@@ -219,10 +219,8 @@ mod tests {
 
     fn query(members: &str) -> Query<'static> {
         let text = format!(r#"{{"cmd":"NODE_CLUSTER","act":"queryServer",{members},"seq":7}}"#);
-        match Said::read(text.leak()) {
-            Said::Query(query) => *query,
-            other => panic!("{other:?}"),
-        }
+        let Said::Query(query) = Said::read(text.leak()) else { panic!("{members}") };
+        *query
     }
 
     #[test]

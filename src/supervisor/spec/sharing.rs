@@ -149,7 +149,8 @@ impl AppSpec {
     /// Who accepts the connections, where it is a cluster.
     #[must_use]
     pub fn policy(&self) -> ClusterPolicy {
-        let variable = || self.env.get(POLICY_VARIABLE).or(self.inherited.get(POLICY_VARIABLE));
+        let inherited = || self.inherited.get(POLICY_VARIABLE);
+        let variable = || self.env.get(POLICY_VARIABLE).or_else(inherited);
         self.cluster_policy.unwrap_or_else(|| match variable() {
             Some("rr") => ClusterPolicy::RoundRobin,
             Some(_) | None => ClusterPolicy::Shared,

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::supervisor::Goal;
-use crate::supervisor::vocabulary::{EnvChange, Failure, Redefinition};
+use crate::supervisor::spec::ExecMode;
+use crate::supervisor::vocabulary::{EnvChange, Failure, Instead, Redefinition};
 
 const STOP: Action = Action::Stop { kill_timeout: None };
 const RELOAD: Action = Action::Reload { change: None };
@@ -272,4 +273,79 @@ fn a_delete_that_fails_because_of_the_predecessor_is_saved_as_such() {
     assert_eq!(world.outcome(to).failure, Some(Failure::Unstoppable { left: 1 }));
     assert_eq!(world.process("web").goal(), Goal::Down);
     assert!(world.words().contains(&"save"));
+}
+
+fn cluster() -> Rc<AppSpec> {
+    spec_with("web", |it| it.exec_mode = ExecMode::Cluster)
+}
+
+/// A world in which the worker of a cluster runs, and listens or does not.
+fn cluster_world(listens: bool) -> (World, ChildId) {
+    let mut world = World::with([cluster()]);
+    let old = newest(&world);
+    assert_eq!(world.process("web").status(), Status::Online, "a first start waits for nothing");
+    if listens {
+        world.handle(Input::Listening { child: old });
+    }
+    world.pass(millis(5000));
+    world.forget_effects();
+    (world, old)
+}
+
+#[test]
+fn a_worker_is_dismissed_when_its_successor_listens() {
+    let (mut world, old) = cluster_world(true);
+    let to = world.command(RELOAD, "web");
+    assert_eq!(world.words(), ["spawn"]);
+    world.handle(Input::Ready { child: newest(&world) });
+    world.handle(Input::Listening { child: newest(&world) });
+    assert!(!world.words().contains(&"signal"), "it has something to finish");
+    assert!(matches!(
+        world.done.iter().rev().find(|it| !matches!(it, Effect::Publish(_))),
+        Some(Effect::Dismiss { child }) if *child == old
+    ));
+    // It has finished: now it may be told to end.
+    world.forget_effects();
+    world.handle(Input::Left { child: old });
+    assert_eq!(world.words(), ["signal", "sweep", "release", "reply"]);
+    assert!(world.outcome(to).failure.is_none());
+    assert_eq!(world.supervisor.next_deadline(), None);
+}
+
+#[test]
+fn a_worker_that_does_not_finish_is_told_to_end_and_then_killed() {
+    let (mut world, _) = cluster_world(true);
+    world.deaf.insert("web".to_owned());
+    world.command(RELOAD, "web");
+    world.handle(Input::Listening { child: newest(&world) });
+    world.forget_effects();
+    assert_eq!(world.wait(), millis(1600));
+    assert_eq!(world.words(), ["signal"]);
+    assert_eq!(world.wait(), millis(1600));
+    assert_eq!(world.words()[..2], ["signal", "kill"]);
+    assert_eq!(world.alive.len(), 1);
+}
+
+#[test]
+fn who_never_listened_is_replaced_by_who_lives_a_while() {
+    let (mut world, old) = cluster_world(false);
+    let to = world.command(RELOAD, "web");
+    assert_eq!(world.wait(), millis(1000), "the time in which it may listen after all");
+    world.handle(Input::Left { child: old });
+    assert!(world.outcome(to).failure.is_none());
+    // Who did is not.
+    world.handle(Input::Listening { child: newest(&world) });
+    let to = world.command(RELOAD, "web");
+    assert_eq!(world.wait(), millis(3000));
+    assert_eq!(world.outcome(to).failure, Some(Failure::NotReady));
+}
+
+#[test]
+fn what_becomes_a_cluster_or_is_none_any_more_is_restarted() {
+    let (mut world, _) = cluster_world(true);
+    let change = Some(Redefinition::Whole(spec_with("web", |it| it.wait_ready = true)));
+    let to = world.command(Action::Reload { change }, "web");
+    assert_eq!(world.alive.len(), 1, "not two at a time");
+    world.handle(Input::Ready { child: newest(&world) });
+    assert_eq!(world.outcome(to).restarted_instead, Some(Instead::SamePort));
 }
