@@ -201,7 +201,11 @@ fn each<'a>(list: &'a [Value], base: &[Step], report: &mut Report<'a>) -> Vec<Ap
             report.problem(Problem::new(message).of_app(index, ""), &path, End::Value);
             continue;
         };
-        if let Some(spec) = one(map, path, Some(label(index, map)), &mut shared, report) {
+        if let Some(mut spec) = one(map, path, Some(label(index, map)), &mut shared, report) {
+            // At once: what is given up later leaves holes between what stays.
+            if let Some(last) = found.last() {
+                spec.share(last);
+            }
             found.push(spec);
             places.push(index);
         }
