@@ -12,6 +12,8 @@ pub mod config;
 pub mod daemon;
 /// JSON values, put together by code that exists once.
 pub mod json;
+/// First process of `pmd daemon`: holds descriptors, starts the daemon again.
+pub mod keeper;
 /// The data plane: what children write, and where it goes.
 pub mod logs;
 /// A queue from one thread to another.

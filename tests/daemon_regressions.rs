@@ -49,8 +49,16 @@ impl Daemon {
     /// Ends it as the kernel would, and starts the next one in the same home. `between`: what
     /// happens while there is none.
     fn crash(&mut self, between: impl FnOnce(&Path)) {
+        // The keeper, with which the daemon dies.
+        let keeper = self.process.id();
+        let below = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+        for pid in below.split_whitespace() {
+            while is_pmd(pid) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         between(&self.home);
         self.process = Self::spawn(&self.home);
     }
@@ -62,6 +70,12 @@ impl Daemon {
         assert_eq!(client.next()["type"], "hello");
         client
     }
+}
+
+/// Whether a process is there and executes pmd.
+fn is_pmd(pid: &str) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe"))
+        .is_ok_and(|exe| exe == Path::new(env!("CARGO_BIN_EXE_pmd")))
 }
 
 impl Drop for Daemon {

@@ -51,6 +51,7 @@ use session::Session;
 
 use crate::base::Signal;
 use crate::json::json;
+use crate::keeper;
 use crate::sys::signals;
 
 /// What a command ends with.
@@ -60,6 +61,9 @@ type Run = Result<Exit, End>;
 #[must_use]
 pub fn main() -> ExitCode {
     let mut words = std::env::args_os();
+    if std::env::args_os().next().is_some_and(|name| name == keeper::NAME) {
+        return keeper::run(&words.skip(1).collect::<Vec<_>>());
+    }
     let invoked = Invoked::by(words.next().as_deref());
     let words: Vec<OsString> = invoked.words(words.collect());
     let json = args::wants_json(&words);

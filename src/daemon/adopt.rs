@@ -7,8 +7,9 @@
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::rc::Rc;
+use std::time::Duration;
 
-use crate::base::{ChildId, Pid, Stream};
+use crate::base::{ChildId, ExitStatus, Pid, Stream};
 use crate::daemon::Daemon;
 use crate::daemon::children::{Adopted, Child};
 use crate::daemon::entries::Pipe;
@@ -45,11 +46,19 @@ pub struct Remains {
 /// is not in `snapshot` was being started or deleted when the daemon died, and is ended; but not if
 /// the state is `lost`: then nobody knows what was wanted, and no service ends for that. A
 /// successor whose reload was cut short is ended: the old one goes on.
-pub fn survivors(live: &mut LiveTable, snapshot: &Snapshot, lost: bool) -> Remains {
+///
+/// `keeper`: what had fallen to it and has ended meanwhile is among the living: its end is still to
+/// be told.
+pub fn survivors(
+    live: &mut LiveTable,
+    snapshot: &Snapshot,
+    lost: bool,
+    keeper: Option<Pid>,
+) -> Remains {
     let mut remains = Remains::default();
     for found in live.found() {
         let is_known = snapshot.contains(found.process);
-        let survivor = identify(&found);
+        let survivor = identify(&found, keeper);
         match survivor {
             Some(survivor) if is_known && !found.successor => remains.alive.push(survivor),
             Some(survivor) if lost && !found.successor => {
@@ -70,8 +79,8 @@ pub fn survivors(live: &mut LiveTable, snapshot: &Snapshot, lost: bool) -> Remai
     remains
 }
 
-/// The process the slot means, if it still runs.
-fn identify(found: &Found) -> Option<Survivor> {
+/// The process the slot means, if it still runs, or waits for the keeper to be reaped.
+fn identify(found: &Found, keeper: Option<Pid>) -> Option<Survivor> {
     let cookie = cookie_variable(found.cookie);
     let pid = match found.pid {
         Some(pid) => pid,
@@ -80,8 +89,13 @@ fn identify(found: &Found) -> Option<Survivor> {
         None => return None,
     };
     let pidfd = PidFd::open(pid).ok().flatten()?;
+    let stat = proc::stat(pid).ok().flatten()?;
+    let awaits_keeper = stat.is_zombie() && keeper.is_some_and(|it| it.raw() == stat.parent);
     let is_same = match (found.pid, pidfd.inode().ok().flatten()) {
         (None, _) => true,
+        // The daemon had not reaped it, and the keeper reaps nothing before we are up: its number
+        // was never free. It has no environment any more.
+        (Some(_), _) if found.spawning && awaits_keeper => true,
         // The daemon died before it noted which process of that number it was.
         (Some(_), _) if found.spawning => proc::environ_contains(pid, cookie.as_bytes()),
         (Some(_), Some(inode)) if found.identity.pidfs_inode != 0 => {
@@ -92,7 +106,7 @@ fn identify(found: &Found) -> Option<Survivor> {
                 && proc::environ_contains(pid, cookie.as_bytes())
         }
     };
-    let lives = is_same && proc::stat(pid).ok().flatten().is_some_and(|stat| !stat.is_zombie());
+    let lives = is_same && (!stat.is_zombie() || awaits_keeper);
     lives.then_some(Survivor { found: *found, pid, pidfd })
 }
 
@@ -122,6 +136,8 @@ impl Daemon {
     pub(super) fn adopt(&mut self, survivor: Survivor) -> io::Result<()> {
         let Survivor { found, pid, pidfd } = survivor;
         let raw = pidfd.as_raw_fd();
+        let parent = proc::stat(pid).ok().flatten().map(|stat| stat.parent);
+        let kept = self.kept.pid().is_some_and(|keeper| parent == Some(keeper.raw()));
         let watch = self.reactor.add(
             &mut Pipe::source(&raw),
             Interest::READABLE,
@@ -139,7 +155,7 @@ impl Daemon {
                 process: found.process,
                 pid,
                 lives: true,
-                adopted: Some(Box::new(Adopted { pidfd, watch })),
+                adopted: Some(Box::new(Adopted { pidfd, watch, kept })),
                 group: Cgroup::of(pid, &groups::name(found.cookie))
                     .map_or(Membership::None, |group| Membership::Found(group.into())),
                 group_is_spent: false,
@@ -161,7 +177,9 @@ impl Daemon {
         }
         for stream in Stream::BOTH {
             let inode = found.pipes[stream.index()];
-            if inode == 0 {
+            if inode == 0
+                || self.entries.get(&found.process).is_none_or(|it| it.pipe(stream).is_some())
+            {
                 continue;
             }
             let number = if stream == Stream::Out { 1 } else { 2 };
@@ -193,12 +211,43 @@ impl Daemon {
         // Its parent may not have reaped it yet, or the kernel may not tell: then the zombie does.
         let of_zombie = || proc::stat(child.pid).ok().flatten()?.exit_status();
         let status = told().or_else(of_zombie).or_else(told);
+        if status.is_none() && adopted.kept && self.kept.pid().is_some() {
+            // The keeper will tell.
+            let raw = adopted.pidfd.as_raw_fd();
+            let _ = self.reactor.suspend(adopted.watch, &mut Pipe::source(&raw));
+            return;
+        }
+        self.end_adopted(id, status.unwrap_or(ExitStatus::Unknown), Duration::ZERO);
+    }
+
+    /// How an adopted child ended, and the processor time it used, as far as that is known.
+    pub(super) fn end_adopted(&mut self, id: ChildId, status: ExitStatus, cpu: Duration) {
+        let Some(adopted) = self.children.get(id).and_then(|child| child.adopted.as_ref()) else {
+            return;
+        };
         let raw = adopted.pidfd.as_raw_fd();
-        let watch = adopted.watch;
-        let _ = self.reactor.suspend(watch, &mut Pipe::source(&raw));
-        self.note_spent(id, std::time::Duration::ZERO);
+        let _ = self.reactor.suspend(adopted.watch, &mut Pipe::source(&raw));
+        self.note_spent(id, cpu);
         self.children.reaped(id);
-        self.on_exit(id, status.unwrap_or(crate::base::ExitStatus::Unknown));
+        self.on_exit(id, status);
+    }
+
+    /// Takes back the pipes that the keeper held: what was in them when a child, or the daemon before
+    /// this one, died.
+    pub(super) fn take_kept_pipes(&mut self, found: &Found) {
+        for stream in Stream::BOTH {
+            let Some(fd) = self.kept.claim(found.pipes[stream.index()]) else { continue };
+            let taken = self.take_pipe(found.process, stream, fd);
+            let entry = self.entries.get_mut(&found.process);
+            match (taken, entry.and_then(|entry| entry.pipe_mut(stream))) {
+                // Whoever wrote to it has ended, if its slot says so.
+                (Ok(()), Some(pipe)) => pipe.finish = found.pid.is_none(),
+                (Ok(()), None) => {}
+                (Err(error), _) => self
+                    .own_log
+                    .error(format_args!("cannot watch a pipe: {}", crate::sys::describe(&error))),
+            }
+        }
     }
 
     /// What is left in the journals of processes whose child died with the daemon, or after it.
@@ -238,9 +287,10 @@ mod tests {
             live.spawned(slot, pid, now);
         }
         let [own, other] = live.found()[..] else { panic!() };
-        let alive = [identify(&own), identify(&other)].map(|found| found.map(|found| found.pid));
+        let alive = [identify(&own, None), identify(&other, None)]
+            .map(|found| found.map(|found| found.pid));
         live.identified(own.slot, pid, Identity { pidfs_inode: 1, start_ticks: 0 });
-        let stranger = identify(&live.found()[0]).is_some();
+        let stranger = identify(&live.found()[0], None).is_some();
         kill::kill(pid, Signal::KILL).unwrap();
         wait::wait_for(pid).unwrap();
         std::fs::remove_file(path).unwrap();

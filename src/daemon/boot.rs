@@ -29,6 +29,7 @@ use crate::daemon::entries::{Entries, Entry, Pipe};
 use crate::daemon::groups::Groups;
 use crate::daemon::health::Probes;
 use crate::daemon::home::{self, Declared, StartError};
+use crate::daemon::kept::Kept;
 use crate::daemon::key::Key;
 use crate::daemon::launch::Launcher;
 use crate::daemon::listening::Sockets;
@@ -48,6 +49,7 @@ use crate::daemon::sweep::Sweeps;
 use crate::daemon::web::Web;
 use crate::daemon::web::scrape::Turns;
 use crate::daemon::{Daemon, Ending, TRIM_AFTER, adopt, options, state};
+use crate::keeper::{self, Word};
 use crate::logs::{LogSettings, Logs};
 use crate::proto::messages::stamp::MessageIds;
 use crate::reactor::{Interest, Reactor, Readiness};
@@ -67,14 +69,25 @@ const OOM_SCORE: i32 = -500;
 #[must_use]
 pub fn start(mut options: options::Options) -> ExitCode {
     let mut ready = options.ready.take().map(fs::File::from);
-    match prepare(&options) {
+    process::set_name("pmd");
+    let kept = options.keeper.take().map(Kept::greet).unwrap_or_default();
+    if options.foreground && kept.pid().is_some() {
+        // Whoever watches the keeper is to see both end.
+        let _ = process::die_with_parent();
+        if process::parent() != kept.pid() {
+            return ExitCode::FAILURE;
+        }
+    }
+    match prepare(&options, kept) {
         Ok((mut daemon, _lock)) => {
+            daemon.kept.tell(Word::Up { version: keeper::VERSION }, None);
             if let Some(mut ready) = ready.take() {
                 let _ = ready.write_all(b"ok\n");
             }
             match daemon.run() {
                 Ok(()) => {
                     daemon.clean_up();
+                    daemon.kept.tell(Word::End { again: false }, None);
                     ExitCode::SUCCESS
                 }
                 Err(error) => {
@@ -97,7 +110,7 @@ pub fn start(mut options: options::Options) -> ExitCode {
 }
 
 /// The lock is held as long as the descriptor lives.
-fn prepare(options: &options::Options) -> Result<(Daemon, OwnedFd), StartError> {
+fn prepare(options: &options::Options, kept: Kept) -> Result<(Daemon, OwnedFd), StartError> {
     let (mut paths, foreground) = (options.paths.clone(), options.foreground);
     let host = Host::settle()?;
     let (mut settings, declared) = home::settings(&paths)?;
@@ -162,8 +175,9 @@ fn prepare(options: &options::Options) -> Result<(Daemon, OwnedFd), StartError> 
         notify,
         listener: Some(listener),
         saving,
-        groups: Groups::probe(&paths.state),
+        groups: Groups::probe(&paths.state, kept.pid()),
         web,
+        kept,
     };
     let mut daemon = assemble(host, parts)?;
     daemon.restore();
@@ -225,6 +239,7 @@ pub(super) fn prepare_container(
         saving: Saving::default(),
         groups: Groups::default(),
         web,
+        kept: Kept::default(),
     };
     let mut daemon = assemble(host, parts)?;
     daemon.open_web();
@@ -279,6 +294,7 @@ struct Parts {
     saving: Saving,
     groups: Groups,
     web: Web,
+    kept: Kept,
 }
 
 fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
@@ -301,6 +317,8 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         }
         None => None,
     };
+    let mut kept = parts.kept;
+    kept.watch(&mut reactor).map_err(fatal("cannot watch the keeper"))?;
     let mut connections = Connections::new(parts.group);
     connections.set_limit(parts.settings.max_connections);
     if let Some(listener) = parts.listener {
@@ -353,6 +371,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         figures: Figures::default(),
         notify,
         waker,
+        kept,
         connections,
         web: parts.web,
         turns: Turns::default(),
@@ -367,6 +386,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         aftercare: Aftercare::default(),
         last_words_due: Vec::new(),
         ending: Ending::No,
+        code: process::Code::find(),
         trim_at: Some(now.mono.after(TRIM_AFTER)),
         pm2: Pm2::default(),
         container: None,
@@ -394,7 +414,7 @@ impl Daemon {
         }
         let mut snapshot = loaded.snapshot.unwrap_or_default();
         let Remains { alive: survivors, resting, strays } =
-            adopt::survivors(&mut self.live, &snapshot, loaded.lost);
+            adopt::survivors(&mut self.live, &snapshot, loaded.lost, self.kept.pid());
         for pid in strays {
             self.own_log.warn(format_args!(
                 "pid {pid} runs on and is not in the list any more: the state was lost"
@@ -437,12 +457,19 @@ impl Daemon {
         for found in &slots {
             self.recover_resting(found);
         }
+        for found in &slots {
+            self.take_kept_pipes(found);
+        }
+        self.kept.let_go_unclaimed();
         self.groups.tidy();
         let count = survivors.len();
         for survivor in survivors {
             if let Err(error) = self.adopt(survivor) {
                 self.own_log.error(format_args!("cannot adopt: {}", describe(&error)));
             }
+        }
+        if let Some(status) = self.kept.last {
+            self.own_log.warn(format_args!("the daemon before this one: {status}"));
         }
         if count > 0 {
             self.own_log.info(format_args!("adopted {count} running processes"));

@@ -42,6 +42,8 @@ pub struct Child {
 pub struct Adopted {
     pub pidfd: PidFd,
     pub watch: Slot,
+    /// Its parent is the keeper, which tells how it ends.
+    pub kept: bool,
 }
 
 /// The descriptor on which a child writes a newline when it is ready.

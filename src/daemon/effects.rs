@@ -204,6 +204,7 @@ impl Daemon {
         let Some(pipe) = entry.pipes[stream.index()].take() else { return };
         let raw = pipe.raw();
         let _ = self.reactor.remove(pipe.watch, &mut Pipe::source(&raw));
+        self.kept.let_go(pipe.borrow());
         self.busy.forget(process, stream);
         let id = StreamId { process, stream };
         self.logs.finish(id, self.now);

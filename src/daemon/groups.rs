@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::base::Pid;
 use crate::daemon::children::Child;
 use crate::json::json;
 use crate::supervisor::spec::{AppSpec, Limits};
@@ -42,8 +43,8 @@ pub struct Entrance {
 impl Groups {
     /// Makes the group of all, named after the daemon's home, or finds it again.
     #[must_use]
-    pub fn probe(home: &Path) -> Self {
-        Self(Cgroups::probe(&format!("pmd-{:08x}", hash(home))))
+    pub fn probe(home: &Path, keeper: Option<Pid>) -> Self {
+        Self(Cgroups::probe(&format!("pmd-{:08x}", hash(home)), keeper))
     }
 
     /// Opens the group of a child to come. `are_set`: whether the limits of this spec have been

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mio::net::UnixListener;
 use serde_json::Value;
@@ -16,7 +17,11 @@ use crate::config::settings::Settings;
 use crate::daemon::groups;
 use crate::sorted::sort;
 use crate::sys::dir::{self, Dir};
-use crate::sys::{describe, fds, process, users};
+use crate::sys::{describe, fds, poll, process, users};
+
+/// A daemon that was killed, or whose keeper was, holds its lock until it has died.
+const LOCK_TRIES: u32 = 30;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a daemon did not come up: a sentence, and the exit code it stands for.
 #[derive(Debug)]
@@ -98,7 +103,15 @@ pub struct Declared {
 /// One daemon per state directory: the lock is held for life and never inherited.
 pub fn lock(paths: &Paths, directory: &Path) -> Result<OwnedFd, StartError> {
     let path = directory.join("pmd.lock");
-    match fds::try_lock(&path) {
+    let mut lock = fds::try_lock(&path);
+    for _ in 0..LOCK_TRIES {
+        if !matches!(lock, Ok(None)) {
+            break;
+        }
+        let _ = poll::wait([], Some(LOCK_PAUSE));
+        lock = fds::try_lock(&path);
+    }
+    match lock {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => {
             let pid = fs::read_to_string(paths.runtime.join("pmd.pid")).unwrap_or_default();

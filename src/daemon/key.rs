@@ -31,6 +31,8 @@ pub enum Key {
     Adopted(ChildId),
     /// Somebody connects to a cluster whose connections are handed out in turn.
     Cluster(SocketId),
+    /// The keeper said something, or died.
+    Keeper,
     /// The connection of a health check.
     Probe(ChildId),
     /// It is time for what happens at times of day, or the clock was set.

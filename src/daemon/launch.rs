@@ -529,6 +529,8 @@ impl Daemon {
             // memory is used up.
             let _ = fds::set_pipe_size(fd.as_fd(), ROOMY);
         }
+        // Before there is a child: its last words are not lost, whenever both of us die.
+        self.kept.hold(fd.as_fd());
         self.take_pipe(process, stream, fd)
     }
 

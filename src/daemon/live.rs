@@ -294,6 +294,12 @@ impl LiveTable {
         self.store_in(slot, word::PIPES[stream.index()], inode);
     }
 
+    /// The inode number of the pipe a stream came through last; 0: of none.
+    #[must_use]
+    pub fn pipe_of(&self, slot: SlotId, stream: Stream) -> u64 {
+        self.load_in(slot, word::PIPES[stream.index()])
+    }
+
     /// Counters and readiness, to be shown again by a later daemon.
     pub fn counters(&self, slot: SlotId, restarts: u32, unstable: u32, ready: bool) {
         self.store_in(slot, word::RESTARTS, restarts.into());

@@ -22,6 +22,7 @@ mod entries;
 mod groups;
 mod health;
 mod home;
+mod kept;
 mod key;
 mod launch;
 mod listening;
@@ -72,6 +73,7 @@ use crate::supervisor::spec::Environment;
 use crate::supervisor::vocabulary::{Effect, Input, ReplyTo, Request};
 use crate::sys::clock;
 use crate::sys::oom::OomKills;
+use crate::sys::process::Code;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::sys::wait::Reaped;
@@ -85,6 +87,7 @@ use connection::Connections;
 use entries::Entries;
 use groups::Groups;
 use health::Probes;
+use kept::Kept;
 use key::Key;
 use launch::Launcher;
 use listening::Sockets;
@@ -157,6 +160,7 @@ pub struct Daemon {
     figures: Figures,
     notify: Option<(NotifySocket, Slot)>,
     waker: Waker,
+    kept: Kept,
     connections: Connections,
     pending: SortedMap<ReplyTo, Pending>,
     next_reply: u64,
@@ -174,6 +178,8 @@ pub struct Daemon {
     /// Processes whose child has ended and may have left something in its pipes.
     last_words_due: Vec<ProcId>,
     ending: Ending,
+    /// The daemon's own.
+    code: Code,
     /// When the code that requests needed is given back.
     trim_at: Option<Time>,
     pm2: pm2::Pm2,
@@ -228,6 +234,7 @@ impl Daemon {
             self.look_after(quiet && self.spawns.is_empty() && !self.reap_due);
             self.flush_channels();
             self.tell_own_log();
+            self.pay_keeper();
             self.flush_connections();
             self.set_alarm();
             let took = clock::now().mono.since(self.now.mono);
@@ -288,6 +295,7 @@ impl Daemon {
             Key::Notification(child) => self.on_notification(child),
             Key::NotifySocket => self.on_notify_socket(),
             Key::Adopted(child) => self.on_adopted_end(child),
+            Key::Keeper => self.on_keeper(),
             Key::Probe(child) => self.on_probe(child, ready),
             Key::Alarm => self.on_time_of_day(),
             Key::Waker => {
@@ -313,7 +321,8 @@ impl Daemon {
             for shown in self.entries.values_mut().filter_map(|entry| entry.pm2.as_mut()) {
                 shown.trim();
             }
-            let _ = crate::sys::process::forget_code();
+            crate::sys::process::forget_stack();
+            self.code.forget();
         }
     }
 

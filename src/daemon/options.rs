@@ -15,6 +15,8 @@ pub struct Options {
     pub pm2: bool,
     /// Written to when the daemon answers (`ok`) or cannot start (the reason).
     pub ready: Option<OwnedFd>,
+    /// The other end is the keeper's.
+    pub keeper: Option<OwnedFd>,
     /// What it says about the web interface instead of the settings.
     pub web: Overrides,
 }

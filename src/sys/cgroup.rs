@@ -26,6 +26,8 @@ pub struct Cgroups {
     /// `dir`, held open.
     handle: OwnedFd,
     limits: Option<Controllers>,
+    /// Goes where we go.
+    companion: Option<Pid>,
 }
 
 /// Which limits can be set on groups.
@@ -50,14 +52,16 @@ pub struct GroupLimits {
 impl Cgroups {
     /// Makes (or finds again) a group called `name` below our own. `None` where the host has no
     /// control groups of version 2, or does not let us.
+    ///
+    /// `companion`: another process that leaves its group together with us.
     #[must_use]
-    pub fn probe(name: &str) -> Option<Self> {
+    pub fn probe(name: &str, companion: Option<Pid>) -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let own = mount_point(&mounts)?.join(own_group(&own)?);
         // Those of a daemon before us are beside the group it went to.
         let above = if own.ends_with(LEAF) { own.parent()? } else { &own };
-        Self::below(above, name)
+        Self::below(above, name).map(|found| Self { companion, ..found })
     }
 
     /// Putting a child into a group needs the right to write to the `cgroup.procs` of the group
@@ -69,7 +73,7 @@ impl Cgroups {
         File::options().write(true).open(dir.join("cgroup.procs")).ok()?;
         let handle =
             File::options().read(true).custom_flags(libc::O_DIRECTORY).open(&dir).ok()?.into();
-        Some(Self { above: above.into(), dir, handle, limits: None })
+        Some(Self { above: above.into(), dir, handle, limits: None, companion: None })
     }
 
     /// The directory, for people.
@@ -137,7 +141,7 @@ impl Cgroups {
         match hand_down(&self.above) {
             // Only a group without processes of its own may: it must be empty of us, too.
             Err(error) if is(&error, libc::EBUSY) => {
-                step_aside(&self.above)?;
+                step_aside(&self.above, self.companion)?;
                 hand_down(&self.above)?;
             }
             other => other?,
@@ -164,16 +168,16 @@ impl Cgroups {
     }
 }
 
-/// Moves this process out of `group` into one below it, if nobody else is there.
-fn step_aside(group: &Path) -> io::Result<()> {
-    let own = process::own_pid().to_string();
-    let others = fs::read_to_string(group.join("cgroup.procs"))?.lines().any(|pid| pid != own);
-    if others {
+/// Moves this process, and its companion, out of `group` into one below it, if nobody else is there.
+fn step_aside(group: &Path, companion: Option<Pid>) -> io::Result<()> {
+    let ours = [Some(process::own_pid()), companion].map(|pid| pid.map(|pid| pid.to_string()));
+    let there = fs::read_to_string(group.join("cgroup.procs"))?;
+    if there.lines().any(|pid| !ours.iter().flatten().any(|own| own == pid)) {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
     let leaf = group.join(LEAF);
     make(&leaf)?;
-    write(&leaf.join("cgroup.procs"), &own)
+    ours.iter().flatten().try_for_each(|pid| write(&leaf.join("cgroup.procs"), pid))
 }
 
 /// The group of one child and everything it has started.
@@ -364,7 +368,7 @@ mod tests {
     /// Groups of the test's own; `None` where the host does not let us.
     fn groups() -> Option<Cgroups> {
         let path = unique_path("groups");
-        Cgroups::probe(path.file_name().unwrap().to_str().unwrap())
+        Cgroups::probe(path.file_name().unwrap().to_str().unwrap(), None)
     }
 
     /// A child in the group, with a daemon that has left its session and its parent.
@@ -393,6 +397,11 @@ mod tests {
             let (shell, daemon) = with_daemon(&group);
             assert!(!group.is_empty().unwrap());
             let mut members = group.pids().unwrap();
+            // The shell between them may not have ended yet.
+            while members.len() > 2 {
+                std::thread::yield_now();
+                members = group.pids().unwrap();
+            }
             members.sort_unstable();
             let mut expected = [shell.pid, daemon];
             expected.sort_unstable();
@@ -472,7 +481,7 @@ mod tests {
     #[test]
     fn a_host_that_does_not_let_us_has_no_groups() {
         assert!(Cgroups::below(Path::new("/proc/self"), "name").is_none());
-        assert!(Cgroups::probe("a/b").is_none());
+        assert!(Cgroups::probe("a/b", None).is_none());
     }
 
     #[test]

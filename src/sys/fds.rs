@@ -200,6 +200,32 @@ pub fn inherited(number: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Gives the program that this process is about to become a descriptor under a number; what had the
+/// number here is closed.
+///
+/// # Errors
+///
+/// `EBADF` above the limit.
+pub fn hand_down(fd: &OwnedFd, number: RawFd) -> io::Result<()> {
+    if fd.as_raw_fd() == number {
+        // SAFETY: sets a flag; touches no memory.
+        return cvt(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }).map(drop);
+    }
+    // SAFETY: takes numbers. Whoever owns the descriptor of that number here is about to be replaced.
+    cvt(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
+}
+
+/// From now on `target`, by its own number, is what `source` is.
+///
+/// # Errors
+///
+/// `EBUSY` in a race with `open(2)`; nothing has changed then.
+pub fn put_into(source: &OwnedFd, target: &mut OwnedFd) -> io::Result<()> {
+    // SAFETY: both are open descriptors; whoever owns `target` has lent it for being changed.
+    let number = unsafe { libc::dup3(source.as_raw_fd(), target.as_raw_fd(), libc::O_CLOEXEC) };
+    cvt(number).map(drop)
+}
+
 /// A file in memory alone, gone with its last descriptor.
 ///
 /// # Errors
@@ -210,6 +236,13 @@ pub fn memory_file() -> io::Result<File> {
     let raw = cvt(unsafe { libc::memfd_create(c"pmd".as_ptr(), libc::MFD_CLOEXEC) })?;
     // SAFETY: the kernel has just made the descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) }.into())
+}
+
+/// The three that every process has: input, output, errors.
+#[must_use]
+pub fn standard() -> [BorrowedFd<'static>; 3] {
+    // SAFETY: the standard library sees to it that they are open, and nobody here closes them.
+    [0, 1, 2].map(|number| unsafe { BorrowedFd::borrow_raw(number) })
 }
 
 /// `/dev/null`, for reading and writing.

@@ -38,10 +38,14 @@ pub mod net;
 pub mod oom;
 /// Whose the other end of a TCP connection is.
 pub mod owner;
+/// Small messages between two processes, with descriptors.
+pub mod packet;
 /// Who is at the other end of a Unix socket.
 pub mod peer;
 /// Processes that are not our children, and all signals that must not meet a stranger.
 pub mod pidfd;
+/// Waiting for a handful of descriptors.
+pub mod poll;
 /// What `/proc` says about one process.
 pub mod proc;
 /// This process: its rights, its terminal, its host.

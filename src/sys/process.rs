@@ -1,14 +1,15 @@
 //! This process: its rights, its terminal, its host.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 use crate::base::{Pid, Signal};
 use crate::sys::limits::{self, Limit, Resource};
-use crate::sys::{cvt, cvt_size, is};
+use crate::sys::{cvt, cvt_size, is, proc};
 
 /// This process.
 #[must_use]
@@ -44,6 +45,26 @@ pub fn become_subreaper() -> io::Result<()> {
 pub fn die_with_parent() -> io::Result<()> {
     // SAFETY: sets a number of this process; touches no memory.
     cvt(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop)
+}
+
+/// The name of this process in lists of them: at most 15 bytes are kept.
+pub fn set_name(name: &str) {
+    let mut bytes = [0; 16];
+    let kept = name.len().min(bytes.len() - 1);
+    bytes[..kept].copy_from_slice(&name.as_bytes()[..kept]);
+    // SAFETY: `bytes` ends with a NUL and lives for the whole call.
+    unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
+}
+
+/// The file that this process executes, to be executed again, whatever becomes of its path.
+///
+/// # Errors
+///
+/// Those of opening it below `/proc`.
+pub fn own_program() -> io::Result<OwnedFd> {
+    let mut options = fs::File::options();
+    let file = options.read(true).custom_flags(libc::O_PATH).open("/proc/self/exe")?;
+    Ok(file.into())
 }
 
 /// Sets the mask of permissions that new files do not get; answers the one before.
@@ -99,29 +120,76 @@ pub fn set_core_limit(bytes: u64) -> io::Result<()> {
     limits::set_limit(Resource::Core, Limit { soft: bytes, hard })
 }
 
-/// Gives back the memory in which this program's code is mapped. What is needed again comes back
-/// from the page cache, a few pages at a time; what only starting needed does not.
-///
-/// # Errors
-///
-/// Those of reading `/proc/self/maps`.
-pub fn forget_code() -> io::Result<()> {
-    let own = fs::read_link("/proc/self/exe")?;
-    let own = own.to_string_lossy();
-    for line in fs::read_to_string("/proc/self/maps")?.lines() {
-        let mut words = line.split_ascii_whitespace();
-        let (Some(range), Some("r-xp")) = (words.next(), words.next()) else { continue };
-        let Some((from, to)) = range.split_once('-').filter(|_| line.ends_with(&*own)) else {
-            continue;
-        };
-        let number = |text| usize::from_str_radix(text, 16);
-        if let (Ok(from), Ok(to)) = (number(from), number(to)) {
-            // SAFETY: the range is code of this program, mapped from its file and never written
-            // to: its pages hold what the file holds, and are read from there again on use.
-            unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED) };
+/// Where this program's code and constants are mapped: what its file holds, and nobody changes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Code {
+    /// Addresses and lengths.
+    parts: [(usize, usize); 4],
+}
+
+impl Code {
+    /// Looks it up.
+    #[must_use]
+    pub fn find() -> Self {
+        let mut found = Self::default();
+        // SAFETY: the callback is given `found` back during this call, and keeps to what else it is
+        // given.
+        unsafe { libc::dl_iterate_phdr(Some(note_parts), (&raw mut found).cast()) };
+        found
+    }
+
+    /// Gives back the memory of all of it. What is needed again comes back from the page cache, a few
+    /// pages at a time; what only starting needed does not.
+    ///
+    /// Inlined: its caller needs few pages for what it does next.
+    #[inline(always)]
+    pub fn forget(&self) {
+        for &(start, length) in &self.parts {
+            // SAFETY: a part of this program that is mapped from its file and cannot be written to, or
+            // nothing: its pages hold what the file holds, and are read from there again on use.
+            unsafe { libc::madvise(start as *mut c_void, length, libc::MADV_DONTNEED) };
         }
     }
-    Ok(())
+}
+
+/// Enters the parts of the program itself, which comes first: libraries are shared with others.
+extern "C" fn note_parts(about: *mut libc::dl_phdr_info, _: usize, code: *mut c_void) -> c_int {
+    // SAFETY: the C library hands over a description that is valid during the call, with as many
+    // program headers as it says; and the pointer that `find` gave it.
+    let (base, headers, code) = unsafe {
+        let (about, code) = (&*about, &mut *code.cast::<Code>());
+        let count = usize::from(about.dlpi_phnum);
+        (about.dlpi_addr, std::slice::from_raw_parts(about.dlpi_phdr, count), code)
+    };
+    let page = usize::try_from(proc::page_size()).unwrap_or(4096);
+    let mapped =
+        headers.iter().filter(|it| it.p_type == libc::PT_LOAD && it.p_flags & libc::PF_W == 0);
+    for (part, header) in code.parts.iter_mut().zip(mapped) {
+        // Widths differ between hosts of 32 and 64 bits; an address fits in either.
+        #[allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
+        let (from, length) = ((base + header.p_vaddr) as usize, header.p_memsz as usize);
+        let start = from & !(page - 1);
+        *part = (start, from + length - start);
+    }
+    1
+}
+
+/// Gives back the memory below the end of the first thread's stack, which deeper calls had needed.
+/// Does nothing in other threads.
+pub fn forget_stack() {
+    /// The kernel maps 128 KiB of it from the beginning.
+    const DEPTH: usize = 64 * 1024;
+    // SAFETY: reads a number of this thread; cannot fail.
+    if unsafe { libc::syscall(libc::SYS_gettid) } != libc::c_long::from(own_pid().raw()) {
+        return;
+    }
+    let here = 0_u8;
+    let page = usize::try_from(proc::page_size()).unwrap_or(4096);
+    // The page that is in use, and one more for the calls from here, stay.
+    let end = ((&raw const here) as usize & !(page - 1)) - page;
+    // SAFETY: nothing below the end of a stack is in use but what a call from here needs; all of it is
+    // mapped, see `DEPTH`.
+    unsafe { libc::madvise((end - DEPTH) as *mut c_void, DEPTH, libc::MADV_DONTNEED) };
 }
 
 /// The user in whose name this process acts.
@@ -224,6 +292,15 @@ mod tests {
         assert!(!host.machine.is_empty() && host.kernel.contains('.'));
         let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
         assert_eq!(host.name, name.trim_end());
+    }
+
+    #[test]
+    fn code_that_was_given_back_is_there_again() {
+        let code = Code::find();
+        assert!(code.parts[1].1 > 0);
+        code.forget();
+        forget_stack();
+        this_process_and_its_host_are_named();
     }
 
     #[test]

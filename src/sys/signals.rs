@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -87,6 +87,12 @@ impl Signals {
     }
 }
 
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 impl AsRawFd for Signals {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
@@ -96,6 +102,27 @@ impl AsRawFd for Signals {
 /// From now on this process ignores `signal`. Children do not inherit that.
 pub fn ignore(signal: Signal) {
     dispose(signal.raw(), libc::SIG_IGN);
+}
+
+/// Ignores every signal that would end or stop this process and neither says that it is at fault
+/// nor is meant to. Children do not inherit that.
+pub fn ignore_harmless() {
+    let meant = [
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGABRT,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGKILL,
+        libc::SIGSEGV,
+        libc::SIGCHLD,
+        libc::SIGCONT,
+        libc::SIGSTOP,
+        libc::SIGSYS,
+    ];
+    for number in (1..=LAST).filter(|number| !meant.contains(number)) {
+        dispose(number, libc::SIG_IGN);
+    }
 }
 
 /// Undoes what the program that started us may have left behind: ignored signals have their

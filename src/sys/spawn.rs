@@ -139,6 +139,13 @@ impl Spawner {
         })
     }
 
+    /// Gives back the memory that the last child began on.
+    pub fn rest(&mut self) {
+        // SAFETY: the mapping is ours, and no child is on it: `spawn` has returned. The guard has no
+        // memory to give back.
+        unsafe { libc::madvise(self.stack.base, Stack::SIZE, libc::MADV_DONTNEED) };
+    }
+
     /// Starts one child. Holds the calling thread until the program is executed: some 50
     /// microseconds when it is cached, longer from slow storage.
     ///
@@ -305,6 +312,18 @@ impl Low {
 fn put(source: RawFd, number: RawFd) -> io::Result<()> {
     // SAFETY: both are descriptors of ours; what `number` meant before is given up by its owner.
     cvt(unsafe { libc::dup3(source, number, libc::O_CLOEXEC) }).map(drop)
+}
+
+/// Becomes another program: the same process, with all descriptors that are not close-on-exec.
+/// Comes back only with the reason why it could not.
+pub fn replace(program: &CStr, args: &CArgs, env: &CArgs) -> io::Error {
+    let (mut argv, mut envp) = (vec![], vec![]);
+    args.point(&mut argv);
+    env.point(&mut envp);
+    // SAFETY: the program is a C string, and both tables point to such and end with a null pointer;
+    // all of it lives for the whole call.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 /// Starts a program that outlives this one: in a session of its own, in `/`, with the null device

@@ -31,6 +31,15 @@ pub fn reap_one() -> io::Result<Option<Reaped>> {
     }
 }
 
+/// Takes this child if it has ended; `None` while it lives.
+///
+/// # Errors
+///
+/// `ECHILD` if `pid` is not a child of this process, or has been reaped.
+pub fn reap(pid: Pid) -> io::Result<Option<Reaped>> {
+    wait(pid.raw(), libc::WNOHANG)
+}
+
 /// Waits until `pid`, a child of this process, has ended, and reaps it. For the command line and
 /// for tests: the daemon never blocks here.
 ///
@@ -74,7 +83,7 @@ fn time(value: libc::timeval) -> Duration {
 
 /// Reads the word that `waitpid(2)` and `PIDFD_GET_INFO` give.
 #[must_use]
-pub(super) fn from_wait_word(word: libc::c_int) -> ExitStatus {
+pub fn from_wait_word(word: i32) -> ExitStatus {
     if libc::WIFEXITED(word) {
         return u8::try_from(libc::WEXITSTATUS(word)).map_or(ExitStatus::Unknown, ExitStatus::Code);
     }
@@ -86,9 +95,35 @@ pub(super) fn from_wait_word(word: libc::c_int) -> ExitStatus {
     }
 }
 
+/// The word that [`from_wait_word`] reads, for telling another process.
+#[must_use]
+pub fn to_wait_word(status: ExitStatus) -> i32 {
+    match status {
+        ExitStatus::Code(code) => i32::from(code) << 8,
+        ExitStatus::Signal { signal, core } => signal.raw() | if core { 0x80 } else { 0 },
+        ExitStatus::OutOfMemory => Signal::KILL.raw(),
+        // Stopped, which is no end.
+        ExitStatus::Unknown => 0x137f,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_goes_through_a_word_and_back() {
+        let abort = Signal::new(6).unwrap();
+        for status in [
+            ExitStatus::Code(0),
+            ExitStatus::Code(255),
+            ExitStatus::Signal { signal: Signal::KILL, core: false },
+            ExitStatus::Signal { signal: abort, core: true },
+            ExitStatus::Unknown,
+        ] {
+            assert_eq!(from_wait_word(to_wait_word(status)), status);
+        }
+    }
 
     #[test]
     fn every_way_to_end_is_told_apart() {

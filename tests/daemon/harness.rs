@@ -77,13 +77,46 @@ impl Home {
         command
     }
 
-    pub fn daemon_pid(&self) -> i32 {
+    /// The process that was started: the keeper, or a daemon that has none.
+    pub fn first_pid(&self) -> i32 {
         i32::try_from(self.daemon.as_ref().unwrap().id()).unwrap()
     }
 
-    /// `kill -9` of the daemon.
+    /// The daemon itself.
+    #[track_caller]
+    pub fn daemon_pid(&self) -> i32 {
+        let first = self.first_pid();
+        let words = fs::read(format!("/proc/{first}/cmdline")).unwrap_or_default();
+        if !words.starts_with(b"pmd: keeper\0") {
+            return first;
+        }
+        let program = |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let own = program(&first);
+        let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+        let mut children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+        children.find(|pid| program(pid) == own).expect("the keeper has no daemon")
+    }
+
+    /// `kill -9` of the daemon and its keeper, so that nobody starts another.
     pub fn murder(&mut self) {
-        self.end(9);
+        let daemon = self.daemon_pid();
+        send(self.first_pid(), 9);
+        self.ended();
+        await_gone(daemon);
+    }
+
+    /// `kill -9` of the daemon alone; waits until its keeper's next one answers.
+    pub fn crash(&mut self) {
+        let daemon = self.daemon_pid();
+        send(daemon, 9);
+        self.await_next(daemon);
+    }
+
+    /// Waits until the keeper has reaped its daemon and the next one answers.
+    pub fn await_next(&self, daemon: i32) {
+        let (before, socket) = (format!("/proc/{daemon}"), self.dir.join("pmd.sock"));
+        until("the daemon is reaped", || !Path::new(&before).exists());
+        until("the next daemon answers", || UnixStream::connect(&socket).is_ok());
     }
 
     /// Sends the daemon a signal and waits for its end.
@@ -307,7 +340,7 @@ impl Drop for Home {
             .as_encoded_bytes()
             .iter()
             .fold(0x811c_9dc5_u32, |hash, b| (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193));
-        if let Some(groups) = pmd::sys::cgroup::Cgroups::probe(&format!("pmd-{hash:08x}")) {
+        if let Some(groups) = pmd::sys::cgroup::Cgroups::probe(&format!("pmd-{hash:08x}"), None) {
             let _ = groups.remove();
         }
         let _ = fs::remove_dir_all(format!("/dev/shm/pmd-{hash:08x}"));

@@ -13,6 +13,7 @@ mod groups;
 mod harness;
 mod health;
 mod hostile_clients;
+mod keeper;
 mod life;
 mod logs;
 mod metrics;

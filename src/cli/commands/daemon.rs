@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 
 use crate::cli::Run;
 use crate::cli::args::{Global, Parsed, Scope};
@@ -13,15 +13,16 @@ use crate::cli::daemons;
 use crate::cli::error::{End, Failure, in_words};
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
-use crate::config::paths::{Paths, Surroundings};
+use crate::config::paths::{Paths, Surroundings, Which};
 use crate::config::problem::Problem;
 use crate::daemon::{self, Options};
 use crate::json::json;
+use crate::keeper;
 use crate::sys::args::CArgs;
 use crate::sys::{fds, process, spawn, users};
 
-/// The descriptor on which a daemon in the background tells that it is up.
-const READY_FD: i32 = 3;
+/// Handed on to a daemon that is to have no keeper.
+const NO_KEEPER: &str = "--no-keeper";
 /// What it says is never longer, in bytes.
 const MAX_WORDS: u64 = 64 * 1024;
 
@@ -39,6 +40,16 @@ pub fn daemon(session: &mut Session, parsed: &Parsed) -> Run {
 }
 
 fn foreground(session: &mut Session, parsed: &Parsed) -> Run {
+    let (ready, keeper) = (descriptor(parsed, "ready-fd")?, descriptor(parsed, "keeper-fd")?);
+    let web = web_options::overrides(parsed)?;
+    if keeper.is_none() && parsed.flag("keeper") {
+        let mut more = handed_on(parsed);
+        if let Some(ready) = &ready {
+            fds::hand_down(ready, keeper::READY_FD).map_err(|error| cannot(&in_words(&error)))?;
+            more.push(keeper::READY_OPTION.to_owned());
+        }
+        return Err(become_keeper(&session.global, &more).into());
+    }
     let which = daemons::which(&session.global);
     let home = users::user_by_id(process::effective_uid())
         .ok()
@@ -50,32 +61,90 @@ fn foreground(session: &mut Session, parsed: &Parsed) -> Run {
     if let Some(socket) = &session.global.socket {
         paths.socket = std::path::absolute(socket).map_err(|error| cannot(&in_words(&error)))?;
     }
-    let ready = match parsed.number("ready-fd").map(i32::try_from) {
-        None => None,
-        Some(number) => Some(
-            number
-                .map_err(|_| "no such descriptor".to_owned())
-                .and_then(|number| fds::inherited(number).map_err(|error| in_words(&error)))
-                .map_err(|why| cannot(&why))?,
-        ),
+    let (foreground, pm2) = (ready.is_none(), parsed.flag("pm2"));
+    Err(End::WasDaemon(daemon::start(Options { paths, foreground, pm2, ready, keeper, web })))
+}
+
+/// The descriptor that an option names.
+fn descriptor(parsed: &Parsed, option: &str) -> Result<Option<OwnedFd>, Failure> {
+    let Some(number) = parsed.number(option) else { return Ok(None) };
+    let fd = i32::try_from(number).map_err(|_| cannot("no such descriptor"))?;
+    fds::inherited(fd).map(Some).map_err(|error| cannot(&in_words(&error)))
+}
+
+/// Executes this program again as the keeper, which starts the daemon: with nothing in its memory
+/// that it does not need. Comes back only if that fails.
+fn become_keeper(global: &Global, more: &[String]) -> Failure {
+    let replaced = |program: &CString, args: &CArgs, env: &CArgs| {
+        cannot(&in_words(&spawn::replace(program, args, env)))
     };
-    let in_background = ready.is_some();
-    let web = web_options::overrides(parsed)?;
-    let (foreground, pm2) = (!in_background, parsed.flag("pm2"));
-    Err(End::WasDaemon(daemon::start(Options { paths, foreground, pm2, ready, web })))
+    match command(global, more, true) {
+        Ok((program, args, env)) => replaced(&program, &args, &env),
+        Err(failure) => failure,
+    }
+}
+
+/// The program, arguments and environment of a daemon with `more` options; below a keeper or not.
+/// `/proc/self/exe` is this very program, also when its file has been replaced.
+fn command(
+    global: &Global,
+    more: &[String],
+    kept: bool,
+) -> Result<(CString, CArgs, CArgs), Failure> {
+    let failed = |error: std::io::Error| cannot(&in_words(&error));
+    let first = if kept { keeper::NAME } else { "pmd" };
+    let mut words = [first, "daemon", "--foreground"].map(|word| word.as_bytes().to_vec()).to_vec();
+    if kept {
+        words.push(keeper::LINK_OPTION.into());
+    }
+    // As it is meant here: the keeper lives in the root directory.
+    let home = match daemons::which(global) {
+        Which::Home(home) => Some(home),
+        Which::System | Which::User => None,
+    };
+    for (option, value) in [("--home=", &home), ("--socket=", &global.socket)] {
+        if let Some(value) = value {
+            let value = std::path::absolute(value).map_err(failed)?;
+            words.push([option.as_bytes(), value.as_os_str().as_bytes()].concat());
+        }
+    }
+    match global.scope {
+        Some(Scope::System) => words.push(b"--system".to_vec()),
+        Some(Scope::User) => words.push(b"--user".to_vec()),
+        None => {}
+    }
+    words.extend(more.iter().map(|option| option.as_bytes().to_vec()));
+    let (mut args, mut env) = (CArgs::new(), CArgs::new());
+    let nul = |_| cannot("a name with a NUL byte");
+    for word in &words {
+        args.push(word).map_err(nul)?;
+    }
+    for (name, value) in std::env::vars_os() {
+        env.push_pair(name.as_bytes(), value.as_bytes()).map_err(nul)?;
+    }
+    Ok((c"/proc/self/exe".to_owned(), args, env))
 }
 
 /// The options that a daemon in the background is given, too.
 fn handed_on(parsed: &Parsed) -> Vec<String> {
     let mut words = Vec::new();
     for name in web_options::VALUES {
-        words.extend(parsed.texts(name).map(|value| format!("--{name}={value}")));
+        words.extend(parsed.texts(name).map(|value| match std::path::absolute(value) {
+            // As it is meant here: the daemon lives in the root directory.
+            Ok(path) if name == web_options::TOKEN_FILE => {
+                format!("--{name}={}", path.display())
+            }
+            Ok(_) | Err(_) => format!("--{name}={value}"),
+        }));
     }
     if parsed.flag("no-web") {
         words.push("--no-web".to_owned());
     }
     if !parsed.flag("pm2") {
         words.push("--no-pm2".to_owned());
+    }
+    if !parsed.flag("keeper") {
+        words.push(NO_KEEPER.to_owned());
     }
     words
 }
@@ -88,35 +157,11 @@ fn handed_on(parsed: &Parsed) -> Vec<String> {
 /// Why it did not start, in its own words.
 pub fn background(global: &Global, more: &[String]) -> Result<(), Failure> {
     let failed = |error: std::io::Error| cannot(&in_words(&error));
-    let program = std::env::current_exe().map_err(failed)?;
     let (ready, theirs) = fds::pipe().map_err(failed)?;
-    let mut args = CArgs::new();
-    let mut words = vec![b"pmd".to_vec(), b"daemon".to_vec(), b"--foreground".to_vec()];
-    words.push(format!("--ready-fd={READY_FD}").into_bytes());
-    for (option, value) in [("--home=", &global.home), ("--socket=", &global.socket)] {
-        if let Some(value) = value {
-            let value = std::path::absolute(value).map_err(failed)?;
-            words.push([option.as_bytes(), value.as_os_str().as_bytes()].concat());
-        }
-    }
-    words.extend(more.iter().map(|word| word.as_bytes().to_vec()));
-    match global.scope {
-        Some(Scope::System) => words.push(b"--system".to_vec()),
-        Some(Scope::User) => words.push(b"--user".to_vec()),
-        None => {}
-    }
-    words.extend(more.iter().map(|option| option.as_bytes().to_vec()));
-    let mut env = CArgs::new();
-    let nul = |_| cannot("a name with a NUL byte");
-    for word in &words {
-        args.push(word).map_err(nul)?;
-    }
-    for (name, value) in std::env::vars_os() {
-        env.push_pair(name.as_bytes(), value.as_bytes()).map_err(nul)?;
-    }
-    let program = CString::new(program.into_os_string().into_vec())
-        .map_err(|_| cannot("a path with a NUL byte"))?;
-    let handed = Some((READY_FD, theirs.as_fd()));
+    let kept = !more.iter().any(|word| word == NO_KEEPER);
+    let more = [more, &[keeper::READY_OPTION.to_owned()]].concat();
+    let (program, args, env) = command(global, &more, kept)?;
+    let handed = Some((keeper::READY_FD, theirs.as_fd()));
     spawn::detach(&program, &args, &env, handed)
         .map_err(|error| cannot(crate::sys::errno_text(error.errno)))?;
     drop(theirs);

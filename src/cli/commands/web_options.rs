@@ -10,10 +10,13 @@ const LISTEN: &str = "PMD_WEB";
 /// The token.
 const TOKEN: &str = "PMD_WEB_TOKEN";
 
+/// The file with the token.
+pub const TOKEN_FILE: &str = "web-token-file";
+
 /// The options of a daemon that are about the web interface, as they are passed on to one in the
 /// background.
 pub const VALUES: [&str; 5] =
-    ["web", "web-token-file", "web-allow-origin", "web-allow-host", "web-anonymous"];
+    ["web", TOKEN_FILE, "web-allow-origin", "web-allow-host", "web-anonymous"];
 
 /// Reads them. The command line stands above the environment.
 ///

@@ -278,8 +278,7 @@ const LEVELS: &[&str] = &["full", "read", "none"];
 pub const DAEMON: &[Opt] = &[
     Opt::flag("foreground", "stay in the foreground, log to stderr"),
     Opt::flag("pm2", "without the sockets that PM2's clients look for").on(),
-    // What these switch off is not there yet; scripts that say so already are right.
-    Opt::flag("keeper", "without the process above the daemon").on().under(HIDDEN),
+    Opt::flag("keeper", "nobody starts it again when it crashes").on(),
     Opt::value("web", Kind::Text, "ADDR:PORT", "where the web interface listens").repeats(),
     Opt::flag("no-web", "without the web interface"),
     Opt::value("web-token-file", Kind::Text, "FILE", "the token for it, in a file of mode 0600"),
@@ -287,6 +286,7 @@ pub const DAEMON: &[Opt] = &[
     Opt::value("web-allow-host", Kind::Text, "NAME", "a name it answers to").repeats(),
     Opt::value("web-anonymous", Kind::OneOf(LEVELS), "LEVEL", "what is allowed without a token"),
     Opt::value("ready-fd", Kind::Number, "N", "where to tell that it is up").under(HIDDEN),
+    Opt::value("keeper-fd", Kind::Number, "N", "where its keeper is").under(HIDDEN),
 ];
 
 pub const RUN_OPTIONS: &[Opt] = &[
