@@ -1,7 +1,7 @@
 //! Which child is which OS process.
 
 use crate::base::{ChildId, Pid, ProcId};
-use crate::daemon::channel::Channel;
+use crate::daemon::channel::Line;
 use crate::daemon::groups::Membership;
 use crate::daemon::live::SlotId;
 use crate::reactor::Slot;
@@ -34,7 +34,7 @@ pub struct Child {
     pub notification: Option<Box<Notification>>,
     /// It was given a channel; whether it has one still is in the next field.
     pub has_channel: bool,
-    pub channel: Option<Box<Channel>>,
+    pub channel: Option<Line>,
 }
 
 /// A child whose parent we are not: watched and signalled through its pidfd.

@@ -11,7 +11,8 @@
 //! a later one's. Its end is not the child's: a program may close it and run on. When the main
 //! process has ended, what is still in the channel is heard before anybody is told of that.
 //!
-//! An idle channel is two descriptors and less than 300 bytes; it has no buffer.
+//! A channel that is not used is two descriptors and a few words; one that is idle less than 300
+//! bytes, without a buffer.
 
 mod handles;
 mod messages;
@@ -30,7 +31,7 @@ use crate::daemon::entries::Pipe;
 use crate::daemon::key::Key;
 use crate::proto::ipc::{HANDLE_ACK, Lines, Outgoing, Piece};
 use crate::reactor::{Interest, Readiness, Ready, Slot};
-use crate::supervisor::spec::{AppSpec, Ipc};
+use crate::supervisor::spec::{AppSpec, Ipc, Terms};
 use crate::sys::{channel, fds};
 
 pub use messages::Trouble;
@@ -67,6 +68,13 @@ pub struct Channel {
     unacknowledged: u32,
     troubles: messages::Troubles,
     handles: Option<Box<handles::Handles>>,
+}
+
+/// A child's channel. Most programs never use theirs: until then it is no more than a socket.
+#[derive(Debug)]
+pub enum Line {
+    Quiet(OwnedFd, Slot),
+    InUse(Box<Channel>),
 }
 
 /// Channels in general.
@@ -160,33 +168,16 @@ pub fn is_nodes(spec: &AppSpec, program: &Path) -> bool {
     }
 }
 
-impl Daemon {
-    /// Watches the channel of a child that runs. `None`: it cannot be watched; the child finds it
-    /// closed.
-    pub(super) fn open_channel(
-        &mut self,
-        id: ChildId,
-        offer: Offer,
-        spec: &AppSpec,
-    ) -> Option<Box<Channel>> {
-        let raw = offer.ours.as_raw_fd();
-        let source = &mut Pipe::source(&raw);
-        let watch = match self.reactor.add(source, Interest::READABLE, Key::Channel(id)) {
-            Ok(watch) => watch,
-            Err(error) => {
-                let why = crate::sys::describe(&error);
-                self.own_log.error(format_args!("cannot watch a channel: {why}"));
-                return None;
-            }
-        };
+impl Channel {
+    fn new(socket: OwnedFd, watch: Slot, terms: &Terms) -> Self {
         let bytes = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
-        Some(Box::new(Channel {
-            socket: offer.ours,
+        Self {
+            socket,
             watch,
             lines: Lines::default(),
             out: Outgoing::default(),
-            max_line: bytes(spec.ipc_max_line),
-            max_queue: bytes(spec.ipc_max_queue),
+            max_line: bytes(terms.ipc_max_line),
+            max_queue: bytes(terms.ipc_max_queue),
             blocked: false,
             deaf: false,
             touched: false,
@@ -194,11 +185,39 @@ impl Daemon {
             unacknowledged: 0,
             troubles: messages::Troubles::default(),
             handles: None,
-        }))
+        }
+    }
+}
+
+impl Daemon {
+    /// Watches the channel of a child that runs. `None`: it cannot be watched; the child finds it
+    /// closed.
+    pub(super) fn open_channel(&mut self, id: ChildId, offer: Offer) -> Option<Line> {
+        let raw = offer.ours.as_raw_fd();
+        let source = &mut Pipe::source(&raw);
+        match self.reactor.add(source, Interest::READABLE, Key::Channel(id)) {
+            Ok(watch) => Some(Line::Quiet(offer.ours, watch)),
+            Err(error) => {
+                let why = crate::sys::describe(&error);
+                self.own_log.error(format_args!("cannot watch a channel: {why}"));
+                None
+            }
+        }
     }
 
+    /// A child's channel, which is in use from now on.
     fn channel(&mut self, id: ChildId) -> Option<&mut Channel> {
-        self.children.get_mut(id)?.channel.as_deref_mut()
+        let child = self.children.get_mut(id)?;
+        if let Some(Line::Quiet(..)) = child.channel {
+            let terms = &self.entries.get(&child.process)?.spec.terms;
+            if let Some(Line::Quiet(socket, watch)) = child.channel.take() {
+                child.channel = Some(Line::InUse(Box::new(Channel::new(socket, watch, terms))));
+            }
+        }
+        match &mut child.channel {
+            Some(Line::InUse(channel)) => Some(channel),
+            Some(Line::Quiet(..)) | None => None,
+        }
     }
 
     pub(super) fn on_channel(&mut self, id: ChildId, ready: Ready<Key>) {
@@ -260,7 +279,9 @@ impl Daemon {
 
     /// Nothing is heard and nothing is said any more.
     fn end_channel(&mut self, id: ChildId) {
-        let Some(channel) = self.children.get_mut(id).and_then(|child| child.channel.take()) else {
+        let Some(Line::InUse(channel)) =
+            self.children.get_mut(id).and_then(|child| child.channel.take())
+        else {
             return;
         };
         self.channels.ended.push(*channel);
