@@ -98,6 +98,12 @@ impl<'a> Entry<'a> {
         self.text("next_run").and_then(when::parse)
     }
 
+    /// It is restarted when its files change.
+    #[must_use]
+    pub fn is_watched(self) -> bool {
+        self.0["watch"] == true
+    }
+
     /// Not said: as good as ready.
     #[must_use]
     pub fn is_ready(self) -> bool {

@@ -69,6 +69,7 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
     let path = path.unwrap_or(program::DEFAULT_PATH);
     // Where it is wrong, the other fields are checked all the same.
     let program = program(fields, &ground, path, args).unwrap_or_default();
+    let on_event = assemble_serving::command(fields, "on_event", &ground, path).unwrap_or_default();
     if program.is_python() && env.get("PYTHONUNBUFFERED").is_none() {
         // Otherwise what it prints stays in a buffer of 8 KiB and nobody sees it.
         if inherited.get("PYTHONUNBUFFERED").is_none() {
@@ -93,6 +94,7 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
     };
     let serving = assemble_serving::serving(fields, &mut env, &about);
     let times = assemble_times::times(fields);
+    let watching = assemble_times::watching(fields, &ground);
     let terms = Terms {
         namespace,
         interpreter: program.interpreter,
@@ -124,6 +126,10 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
         schedule: times.schedule,
         timeout: times.timeout,
         overlap: times.overlap,
+        watch: watching.watch,
+        ignore_watch: watching.ignored,
+        watch_delay: watching.delay,
+        on_event,
         max_restarts: count(fields, "max_restarts").unwrap_or(DEFAULTS.max_restarts),
         min_uptime: fields.duration("min_uptime").unwrap_or(DEFAULTS.min_uptime),
         restart_delay: fields.duration("restart_delay").unwrap_or_default(),
@@ -172,6 +178,7 @@ pub(super) const DEFAULTS: Defaulted = Defaulted {
     instance_var: "NODE_APP_INSTANCE",
     max_restarts: 16,
     min_uptime: std::time::Duration::from_secs(1),
+    watch_delay: std::time::Duration::from_millis(200),
     exp_backoff_restart_delay: std::time::Duration::from_millis(100),
     kill_signal: Signal::INT,
     kill_timeout: std::time::Duration::from_millis(1600),
@@ -184,6 +191,7 @@ pub(super) struct Defaulted {
     pub instance_var: &'static str,
     pub max_restarts: u32,
     pub min_uptime: std::time::Duration,
+    pub watch_delay: std::time::Duration,
     pub exp_backoff_restart_delay: std::time::Duration,
     pub kill_signal: Signal,
     pub kill_timeout: std::time::Duration,

@@ -302,21 +302,44 @@ impl<'a> Reader<'_, 'a, '_> {
     /// A list is a program and its arguments; a string is a script, or else a command line.
     fn script(&mut self) -> Option<Check> {
         let entry = self.take("script")?;
-        let words = match entry.value.as_str() {
-            Some(text) => as_command(text, self.ground, self.path),
-            None => fields::as_list(entry.value),
-        };
-        let fits = |words: &Vec<String>| {
-            words.first().is_some_and(|word| !word.is_empty())
-                && words.len() <= MAX_WORDS
-                && words.iter().all(|word| !word.contains('\0'))
-        };
-        let words = words.filter(fits);
+        let words = as_words(&entry, self.ground, self.path);
         if words.is_none() {
-            self.fields.wrong(&entry, "a script, a command line or a list of words");
+            self.fields.wrong(&entry, COMMAND);
         }
         words.map(Check::Script)
     }
+}
+
+const COMMAND: &str = "a script, a command line or a list of words";
+
+/// A command that is run beside the program; `path`: where it is looked for.
+pub(super) fn command(
+    fields: &mut Fields<'_, '_>,
+    name: &'static str,
+    ground: &Ground,
+    path: &str,
+) -> Option<Vec<String>> {
+    let entry = fields.take(name)?;
+    if app::is_off(entry.value) {
+        return None;
+    }
+    let words = as_words(&entry, ground, path);
+    if words.is_none() {
+        fields.wrong(&entry, COMMAND);
+    }
+    words
+}
+
+fn as_words(entry: &Entry<'_>, ground: &Ground, path: &str) -> Option<Vec<String>> {
+    let words = match entry.value.as_str() {
+        Some(text) => as_command(text, ground, path),
+        None => fields::as_list(entry.value),
+    };
+    words.filter(|words| {
+        words.first().is_some_and(|word| !word.is_empty())
+            && words.len() <= MAX_WORDS
+            && words.iter().all(|word| !word.contains('\0'))
+    })
 }
 
 /// `HOST:PORT`, `[V6]:PORT`, `HOST`, `PORT`.

@@ -1,4 +1,4 @@
-//! When one app is started or restarted by the clock, and how long its runs may last.
+//! When one app is started or restarted by itself: by the clock, and because files changed.
 //!
 //! Pure.
 
@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::config::app;
 use crate::config::assemble;
-use crate::config::fields::Fields;
+use crate::config::assemble::{DEFAULTS, Ground};
+use crate::config::fields::{Fields, as_flag};
+use crate::config::glob;
 use crate::config::problem::shorten;
 use crate::supervisor::schedule::Schedule;
 use crate::supervisor::spec::{Overlap, Restart};
@@ -19,6 +21,9 @@ pub(super) struct Times {
     pub timeout: Option<Duration>,
     pub overlap: Overlap,
 }
+
+/// Items of `watch`, and of `ignore_watch`.
+const MAX_PATTERNS: usize = 256;
 
 /// The words of `overlap`.
 const OVERLAPS: &[(&str, Overlap)] =
@@ -54,6 +59,52 @@ pub(super) fn times(fields: &mut Fields<'_, '_>) -> Times {
         fields.error(&entry, format!("'{}' {why}", entry.shown));
     }
     times
+}
+
+/// What of the disk an app depends on.
+pub(super) struct Watching {
+    pub watch: Vec<String>,
+    pub ignored: Vec<String>,
+    pub delay: Duration,
+}
+
+pub(super) fn watching(fields: &mut Fields<'_, '_>, ground: &Ground) -> Watching {
+    let mut watch = Vec::new();
+    let entry = fields.peek("watch").cloned();
+    let flag = entry.as_ref().and_then(|entry| as_flag(entry.value));
+    let paths = match flag {
+        Some(on) => {
+            fields.take("watch");
+            watch.extend(on.then(|| ground.cwd.to_string_lossy().into_owned()));
+            None
+        }
+        // One path, whatever blanks are in it.
+        None if entry.as_ref().is_some_and(|entry| entry.value.is_string()) => {
+            fields.word("watch").map(|path| vec![path])
+        }
+        None => fields.list("watch"),
+    };
+    for path in paths.iter().flatten() {
+        watch.push(ground.absolute(path).to_string_lossy().into_owned());
+    }
+    let ignored_entry = fields.peek("ignore_watch").cloned();
+    let ignored = fields.list("ignore_watch").unwrap_or_default();
+    for (entry, words) in [(entry, paths.unwrap_or_default()), (ignored_entry, ignored.clone())] {
+        let Some(entry) = entry else { continue };
+        if words.len() > MAX_PATTERNS {
+            fields.error(&entry, format!("'{}' has more than {MAX_PATTERNS} items", entry.shown));
+        }
+        for word in words {
+            // What names a file may have any characters.
+            let is_path = entry.shown == "watch" && !glob::is_pattern(&word);
+            if let Some(why) = glob::check(&word).err().filter(|_| !is_path) {
+                let message = format!("'{}': '{}' {why}", entry.shown, shorten(&word));
+                fields.error(&entry, message);
+            }
+        }
+    }
+    let delay = fields.duration("watch_delay").unwrap_or(DEFAULTS.watch_delay);
+    Watching { watch, ignored, delay }
 }
 
 /// A schedule; `None` where it is switched off.

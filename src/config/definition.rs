@@ -109,6 +109,15 @@ fn time(name: &'static str, value: Duration, default: Duration) -> Field {
     field(name, millis, value != default)
 }
 
+/// Its own directory is what one word says.
+fn watch(spec: &AppSpec) -> Value {
+    match &*spec.watch {
+        [] => false.into(),
+        [one] if Path::new(one) == &*spec.cwd => true.into(),
+        several => json!(several),
+    }
+}
+
 fn path(path: &Path) -> Value {
     Value::from(path.to_string_lossy())
 }
@@ -211,6 +220,10 @@ fn life(spec: &AppSpec) -> Vec<Field> {
         optional("cron_restart", spec.cron_restart.as_ref().map(Schedule::text)),
         optional("schedule", spec.schedule.as_ref().map(Schedule::text)),
         optional("timeout", spec.timeout.map(units::exact_duration)),
+        field("watch", watch(spec), !spec.watch.is_empty()),
+        field("ignore_watch", spec.ignore_watch.clone(), !spec.ignore_watch.is_empty()),
+        list("on_event", &spec.on_event),
+        time("watch_delay", spec.watch_delay, DEFAULTS.watch_delay),
         field("overlap", spec.overlap.word(), spec.overlap != Overlap::Skip),
         field("stop_exit_codes", spec.stop_exit_codes.clone(), !spec.stop_exit_codes.is_empty()),
         field("max_restarts", spec.max_restarts, spec.max_restarts != DEFAULTS.max_restarts),

@@ -15,7 +15,7 @@ mod assemble_logs;
 /// Its ports and its health check.
 mod assemble_serving;
 mod assemble_sharing;
-/// The same, for when it is started and stopped by the clock.
+/// When it is started again by itself.
 mod assemble_times;
 /// A spec as the fields of an app file again.
 pub mod definition;
@@ -33,6 +33,8 @@ mod export_units;
 mod fields;
 /// Configuration files by name, and reading them.
 pub mod files;
+/// Patterns of paths.
+pub mod glob;
 /// Users, mounts and limits of this host.
 mod host;
 /// JSON text to a value, with limits.

@@ -274,6 +274,7 @@ impl Daemon {
             .iter()
             .filter(|result| result.ok)
             .filter_map(|result| Some(format!("{} {}", result.name, result.unready.as_ref()?)))
+            .chain(self.untold_troubles(results))
             .chain(self.saving.failure.iter().map(|why| format!("cannot save state: {why}")))
             .chain(self.saving.lost.map(str::to_owned))
             .collect()

@@ -38,6 +38,7 @@ use crate::daemon::log::{Level, OwnLog};
 use crate::daemon::metrics::Figures;
 use crate::daemon::news::{News, subject_of};
 use crate::daemon::notify::NotifySocket;
+use crate::daemon::on_event::EventCommands;
 use crate::daemon::output::Busy;
 use crate::daemon::places::Places;
 use crate::daemon::pm2::Pm2;
@@ -46,6 +47,7 @@ use crate::daemon::saving::Saving;
 use crate::daemon::sinks::Sinks;
 use crate::daemon::socket::Acceptor;
 use crate::daemon::sweep::Sweeps;
+use crate::daemon::watch::Watches;
 use crate::daemon::web::Web;
 use crate::daemon::web::scrape::Turns;
 use crate::daemon::{Daemon, Ending, TRIM_AFTER, adopt, options, state};
@@ -365,6 +367,8 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         sweeps: Sweeps::default(),
         probes: Probes::default(),
         alarm: AlarmClock::default(),
+        watches: Watches::default(),
+        event_commands: EventCommands::default(),
         live: parts.live,
         saving: parts.saving,
         news: News::default(),

@@ -7,6 +7,7 @@
 use std::ffi::CString;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
 use std::time::Duration;
@@ -327,7 +328,9 @@ impl Daemon {
         words: &[String],
         given: &Given,
     ) -> Result<Step, End> {
-        match self.try_script(spec, words, given) {
+        let null = self.launcher.null().try_clone_to_owned();
+        let null = null.map_err(|error| End::of_error(&error))?;
+        match self.spawn_script(spec, words, given, null.as_fd(), &[]) {
             Ok(pid) => Ok(Step::Script(pid)),
             Err(error) => {
                 let text = format!("cannot run it: {}", crate::sys::errno_text(error.errno));
@@ -337,14 +340,21 @@ impl Daemon {
         }
     }
 
-    fn try_script(
+    /// Starts a command with all that its app is given, and `variables`.
+    pub(super) fn spawn_script(
         &mut self,
         spec: &Rc<AppSpec>,
         words: &[String],
         given: &Given,
+        input: BorrowedFd<'_>,
+        variables: &[(String, String)],
     ) -> Result<Pid, SpawnError> {
         let invalid = || SpawnError { stage: Stage::Prepare, errno: 22 };
         let (files, account) = self.prepare_environment(spec, given, false)?;
+        for (name, value) in variables {
+            let pair = [name.as_str(), "=", value].concat();
+            self.launcher.env.push(pair).map_err(|_| invalid())?;
+        }
         let word = words.first().ok_or_else(invalid)?;
         let program = crate::daemon::launch::find_word(word, spec, &files)
             .ok_or(SpawnError { stage: Stage::Exec, errno: 2 })?;
@@ -357,7 +367,7 @@ impl Daemon {
         let rlimits = plan::rlimits(spec, self.launcher.nofile);
         let credentials = account.as_ref().map(|account| &account.credentials);
         let spawned = self.spawner.spawn(&Spawn {
-            fds: &[(0, null), (1, null), (2, null)],
+            fds: &[(0, input), (1, null), (2, null)],
             credentials,
             umask: Some(spec.umask.unwrap_or(self.launcher.umask)),
             nice: spec.nice,

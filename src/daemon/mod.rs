@@ -33,6 +33,7 @@ mod metrics;
 mod names;
 mod news;
 mod notify;
+mod on_event;
 mod output;
 mod paces;
 mod places;
@@ -50,6 +51,7 @@ mod sinks;
 mod socket;
 mod state;
 mod sweep;
+mod watch;
 mod web;
 mod worker;
 
@@ -96,12 +98,14 @@ use log::OwnLog;
 use metrics::Figures;
 use news::News;
 use notify::NotifySocket;
+use on_event::EventCommands;
 use output::Busy;
 use places::Places;
 use requests::Pending;
 use saving::Saving;
 use sinks::Sinks;
 use sweep::Sweeps;
+use watch::Watches;
 use web::Web;
 use web::scrape::Turns;
 
@@ -154,6 +158,8 @@ pub struct Daemon {
     sweeps: Sweeps,
     probes: Probes,
     alarm: AlarmClock,
+    watches: Watches,
+    event_commands: EventCommands,
     live: LiveTable,
     saving: Saving,
     news: News,
@@ -237,6 +243,7 @@ impl Daemon {
             self.pay_keeper();
             self.flush_connections();
             self.set_alarm();
+            self.watch_files();
             let took = clock::now().mono.since(self.now.mono);
             self.turns.note(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
             if quiet {
@@ -268,6 +275,7 @@ impl Daemon {
             self.aftercare.next_deadline(),
             self.connections.next_deadline(),
             self.probes.next_deadline(),
+            self.event_commands.next_deadline(),
             self.channels.next_deadline(),
             self.alarm.next_deadline(),
             self.cluster.next_deadline(),
@@ -302,6 +310,7 @@ impl Daemon {
                 self.on_worker();
                 self.take_names();
                 self.on_sample();
+                self.take_changes();
             }
         }
         Ok(())
@@ -392,6 +401,7 @@ impl Daemon {
                     self.settle();
                 }
                 None if self.script_ended(pid, status) => {}
+                None if self.event_command_ended(pid, status) => {}
                 None => self.sweeps.orphan_reaped(pid),
             }
         }
@@ -412,6 +422,7 @@ impl Daemon {
 
     fn fire_timers(&mut self) {
         self.expire_probes();
+        self.expire_event_commands();
         self.expire_asked();
         self.alarm_is_late();
         self.resume_cluster();

@@ -162,10 +162,17 @@ impl Daemon {
                     entry.crashes += 1;
                 }
                 let listened = self.connections.wants("process_event");
+                let commanded = self.has_event_command(&notice);
                 let last_output =
                     if crashed { self.last_output(notice.process) } else { Vec::new() };
-                if listened && let Some(data) = process_event(&subject, kind, &last_output) {
-                    self.broadcast(Publication::new("process_event", subject, self.now.wall, data));
+                if (listened || commanded)
+                    && let Some(data) = process_event(&subject, kind, &last_output)
+                {
+                    if commanded {
+                        self.run_event_command(&notice, data.clone());
+                    }
+                    let at = self.now.wall;
+                    self.broadcast(Publication::new("process_event", subject, at, data));
                 }
                 self.tell_notice(&notice, &last_output);
                 let last_line = last_output.last().map(|line| cut(line).into());

@@ -47,8 +47,9 @@ impl Daemon {
                     Entry::brief(process, self.now, usage, error, last_words)
                 }
             };
-            entry.note = self.log_note(process);
+            entry.note = self.log_note(process).or_else(|| self.watch_note(process));
             entry.next_run = self.supervisor.next_run(id).map(timestamp);
+            entry.watch = self.supervisor.is_watch_on(id);
             if at > 0 {
                 text.push(',');
             }
@@ -78,6 +79,11 @@ impl Daemon {
             LogFull::Drop => "dropping log bytes (log_full=drop)".to_owned(),
             LogFull::Block => "waits for log space (log_full=block)".to_owned(),
         })
+    }
+
+    /// That its files cannot be watched.
+    fn watch_note(&self, process: &Process) -> Option<String> {
+        self.watches.trouble(process.name()).map(str::to_owned)
     }
 
     /// What a process that gave up wrote last.

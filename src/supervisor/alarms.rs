@@ -10,7 +10,7 @@ use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::process::{Event, Process, Rest, Seat, State};
 use crate::supervisor::schedule::{Schedule, Zone};
 use crate::supervisor::spec::{AppSpec, Overlap};
-use crate::supervisor::tasks::Phase;
+use crate::supervisor::tasks::{Operations, Phase};
 use crate::supervisor::vocabulary::{Effect, RestartReason};
 use crate::supervisor::{Goal, Supervisor, Todo, Turn, Unsaved};
 
@@ -66,6 +66,12 @@ impl AppSpec {
     #[must_use]
     pub fn clock(&self) -> Option<&Schedule> {
         self.schedule.as_ref().or(self.cron_restart.as_ref())
+    }
+
+    /// Whether the clock or a change of files may start what has ended.
+    #[must_use]
+    pub fn starts_by_itself(&self) -> bool {
+        self.clock().is_some() || !self.watch.is_empty()
     }
 
     /// Whether it runs at its times only, not when it is entered.
@@ -164,7 +170,9 @@ impl Supervisor {
         let Some(process) = self.table.get(id).filter(|_| !self.table.has_side(id)) else { return };
         let spec = process.spec();
         let is_moot = match (spec.is_scheduled(), spec.overlap) {
-            (false, _) => matches!(process.state, State::Stopping(_)) || self.is_awaited(id),
+            (false, _) => {
+                matches!(process.state, State::Stopping(_)) || is_awaited(&self.operations, id)
+            }
             (true, Overlap::Kill) => false,
             (true, Overlap::Skip | Overlap::Queue) => !process.is_at_rest(),
         };
@@ -173,16 +181,6 @@ impl Supervisor {
         } else if spec.is_scheduled() && spec.overlap == Overlap::Queue {
             self.alarms.queued.insert(id);
         }
-    }
-
-    /// Whether somebody has just started it, and waits until it is up: a restart would make them
-    /// wait for good where one follows the other closely.
-    fn is_awaited(&self, id: ProcId) -> bool {
-        self.operations
-            .watching(id)
-            .into_iter()
-            .filter_map(|task| self.operations.task(task))
-            .any(|task| task.phase == Phase::Begun && task.job.direction() == Some(Goal::Up))
     }
 
     /// A job that somebody stopped is run at its times again. False: it was anyhow.
@@ -199,6 +197,7 @@ impl Supervisor {
 
     /// Something happened to this process: it has an alarm from here on, or has none.
     pub(super) fn wind(&mut self, id: ProcId, turn: &Turn<'_>) {
+        self.look_whether_watched(id);
         let process = self.table.get(id).filter(|it| it.is_wound() && !self.halting);
         let Some(process) = process else {
             self.alarms.queued.remove(&id);
@@ -223,7 +222,18 @@ impl Supervisor {
             self.alarms.arm(id, None);
         }
         self.wind(id, turn);
+        self.watch_anew(id);
     }
+}
+
+/// Whether somebody has just started it, and waits until it is up: a restart would make them wait for
+/// good where one follows the other closely.
+pub(super) fn is_awaited(operations: &Operations, id: ProcId) -> bool {
+    operations
+        .watching(id)
+        .into_iter()
+        .filter_map(|task| operations.task(task))
+        .any(|task| task.phase == Phase::Begun && task.job.direction() == Some(Goal::Up))
 }
 
 fn by_the_clock() -> Event {

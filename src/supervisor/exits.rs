@@ -33,6 +33,8 @@ pub enum ExitReason {
     Memory,
     /// It was told to make room for its next life, since it was time.
     Cron,
+    /// It was told to make room for its next life, since files had changed.
+    Watch,
     /// The run lasted too long.
     Overrun,
     /// It was replaced, or was the successor that failed to replace another.

@@ -429,6 +429,7 @@ impl Process {
                 (Seat::Front(_), RestartReason::Health) if again => ExitReason::Unhealthy,
                 (Seat::Front(_), RestartReason::Memory) if again => ExitReason::Memory,
                 (Seat::Front(_), RestartReason::Cron) if again => ExitReason::Cron,
+                (Seat::Front(_), RestartReason::Watch) if again => ExitReason::Watch,
                 (Seat::Front(_), RestartReason::Overrun) => ExitReason::Overrun,
                 (Seat::Front(_), RestartReason::Crash | RestartReason::Command) if again => {
                     ExitReason::Restart
@@ -439,7 +440,8 @@ impl Process {
                     | RestartReason::Command
                     | RestartReason::Health
                     | RestartReason::Memory
-                    | RestartReason::Cron,
+                    | RestartReason::Cron
+                    | RestartReason::Watch,
                 ) => ExitReason::Stop,
             };
             self.exits.record(Exit { at: cx.now.wall, status, uptime, reason });

@@ -13,6 +13,7 @@
 //! | `limits`        | what a measurement leads to                                        |
 //! | `schedule`      | times of day, and which of them is next                            |
 //! | `alarms`        | what happens at them                                               |
+//! | `watched`       | whose files are watched, and what a change of them leads to       |
 //! | `exits`         | how its last children ended                                        |
 //! | `served`        | its port                                                           |
 //! | `health`        | whether it is healthy                                              |
@@ -40,6 +41,7 @@ use crate::supervisor::table::Table;
 use crate::supervisor::tasks::{OperationId, Operations, TaskId};
 use crate::supervisor::timers::{Due, Timers};
 use crate::supervisor::vocabulary::{Effect, Input, NoticeKind, Probe, Target};
+use crate::supervisor::watched::Watched;
 
 mod alarms;
 mod children;
@@ -65,6 +67,7 @@ mod tasks;
 mod timers;
 mod view;
 pub mod vocabulary;
+mod watched;
 
 #[cfg(test)]
 mod simulation;
@@ -83,6 +86,7 @@ pub struct Supervisor {
     children: Children,
     timers: Timers,
     alarms: Alarms,
+    watched: Watched,
     dependencies: Dependencies,
     operations: Operations,
     /// What follows from what is being handled; empty between two calls.
@@ -153,6 +157,7 @@ impl Supervisor {
             Input::Exited { child, status } => self.news(child, Event::Exited(status), turn),
             Input::Swept { child, left } => self.news(child, Event::Swept(left), turn),
             Input::Measured { child, memory } => self.measured(child, memory, turn),
+            Input::Changed { process } => self.files_changed(process),
         }
         self.settle(turn);
     }

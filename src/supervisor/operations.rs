@@ -188,7 +188,9 @@ impl Supervisor {
                 self.consider(id, &Change::Nothing, turn);
             }
             Job::Stop { kill_timeout } => {
-                task.changed = !resting || self.alarms.at(process_id).is_some();
+                task.changed = !resting
+                    || self.alarms.at(process_id).is_some()
+                    || self.watched.has(process_id);
                 self.end_side(process_id, kill_timeout, turn);
                 self.step(front, Event::Stop { goal: Goal::Down, kill_timeout }, turn);
                 self.consider(id, &Change::Nothing, turn);
@@ -372,6 +374,7 @@ impl Supervisor {
             self.break_off(id.operation, group, label, turn);
         }
         self.todo.push_back(Todo::Pump(id.operation));
+        self.catch_up_with_files(process);
     }
 
     /// A reload of one process failed: those of the same app that have not begun are left alone.

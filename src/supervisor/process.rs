@@ -294,7 +294,8 @@ impl Process {
             }
             (S::Stopped { rest }, E::Stop { goal, .. }) => {
                 self.aim(goal);
-                if rest != Rest::Done || self.spec().clock().is_some() {
+                // Where nothing else starts it, its success counts for those who depend on it.
+                if rest != Rest::Done || self.spec().starts_by_itself() {
                     self.state = S::Stopped { rest: Rest::Asked };
                 }
                 Change::Rested

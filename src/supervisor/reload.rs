@@ -120,6 +120,11 @@ impl Supervisor {
                 }
                 self.end_side(id, None, turn);
             }
+            // The job has failed, whoever was to go on with it.
+            (Seat::Front(id), Timer::Overrun) => {
+                self.end_side(id, None, turn);
+                self.step(seat, Event::Timer(timer), turn);
+            }
             (
                 Seat::Side(_),
                 Timer::Kill

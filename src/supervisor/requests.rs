@@ -100,6 +100,7 @@ impl Supervisor {
     fn shut_down(&mut self, from: ReplyTo, turn: &mut Turn<'_>) {
         self.halting = true;
         self.alarms.clear();
+        self.watched.clear();
         self.close_hopeless(turn);
         // Out of order, since nothing has to end for them: they are not to start meanwhile.
         let due: Vec<ProcId> = self

@@ -119,6 +119,15 @@ pub struct Terms {
     pub timeout: Option<Duration>,
     /// What becomes of a scheduled run while the last one goes on.
     pub overlap: Overlap,
+    /// Restarted when one of these files, or what lies below, has changed: absolute paths, or
+    /// patterns of them.
+    pub watch: Vec<String>,
+    /// Names and patterns of what does not count.
+    pub ignore_watch: Vec<String>,
+    /// How long nothing more must have changed.
+    pub watch_delay: Duration,
+    /// A command that is run when something happens to it, with the event on its standard input.
+    pub on_event: Vec<String>,
     /// Consecutive unstable runs that end in `errored`; 0: never.
     pub max_restarts: u32,
     /// A run at least this long is stable.
@@ -202,6 +211,10 @@ impl Default for Terms {
             schedule: None,
             timeout: None,
             overlap: Overlap::default(),
+            watch: Vec::new(),
+            ignore_watch: Vec::new(),
+            on_event: Vec::new(),
+            watch_delay: Duration::from_millis(200),
             max_restarts: 16,
             min_uptime: Duration::from_secs(1),
             restart_delay: Duration::ZERO,
@@ -292,6 +305,10 @@ record!(Terms {
     schedule,
     timeout,
     overlap,
+    watch,
+    ignore_watch,
+    watch_delay,
+    on_event,
     max_restarts,
     min_uptime,
     restart_delay,

@@ -238,6 +238,10 @@ pub enum Input {
         child: ChildId,
         memory: u64,
     },
+    /// Files of a process that is watched have changed.
+    Changed {
+        process: ProcId,
+    },
 }
 
 /// Something to do outside.
@@ -588,6 +592,8 @@ pub enum RestartReason {
     Memory,
     /// It was time.
     Cron,
+    /// Its files changed.
+    Watch,
     /// The run of a job had lasted too long. No restart by itself: somebody asked for one meanwhile.
     Overrun,
 }

@@ -24,6 +24,8 @@ mod errno;
 pub mod fds;
 /// Files of `/proc` that are kept open and read again.
 pub mod figures;
+/// Changes of files below directories.
+pub mod inotify;
 /// Signals to processes and to process groups.
 pub mod kill;
 /// Resource limits.

@@ -24,9 +24,12 @@ fn row_2_unknown_option() {
     world
         .run(&["start", "--nmae", "x"])
         .told(2, &["pmd: error: start: unknown option '--nmae'", "  try:  did you mean '--name'?"]);
-    world.run(&["start", "x", "--watch"]).told(
+    world.run(&["start", "x", "--container"]).told(
         2,
-        &["pmd: error: start: unknown option '--watch'", "  why:  not supported by this version"],
+        &[
+            "pmd: error: start: unknown option '--container'",
+            "  why:  not supported by this version",
+        ],
     );
 }
 

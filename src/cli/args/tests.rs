@@ -132,7 +132,7 @@ fn what_is_wrong_is_said_in_the_words_of_the_catalogue() {
 
 #[test]
 fn options_and_commands_of_later_versions_are_neither_taken_nor_guessed_at() {
-    for words in [&["start", "a", "--watch"][..], &["monit"], &["startup"]] {
+    for words in [&["start", "a", "--container"][..], &["monit"], &["startup"]] {
         let failure = parse(words.iter().map(Into::into).collect()).unwrap_err();
         assert_eq!(failure.why.as_deref(), Some("not supported by this version"), "{words:?}");
     }

@@ -63,7 +63,15 @@ const HEALTH: [(&str, &str); 9] = [
 ];
 
 /// Flags that set a field when they are on, and flags that are on unless they are said to be off.
-const FLAGS: [(&str, &str); 7] = [
+const FLAGS: [(&str, &str); 14] = [
+    // So that it is said that they have no effect.
+    ("vizion", "vizion"),
+    ("source-map-support", "source_map_support"),
+    ("disable-source-map-support", "disable_source_map_support"),
+    ("deep-monitoring", "deep_monitoring"),
+    ("trace", "trace"),
+    ("disable-trace", "disable_trace"),
+    ("v8", "v8"),
     ("autorestart", "autorestart"),
     ("autostart", "autostart"),
     ("treekill", "treekill"),
@@ -138,6 +146,21 @@ pub fn fields(
             return Err(Failure::usage("start: '--once' and '--restart' contradict each other"));
         }
         set("restart", json!("once"));
+    }
+    let paths = parsed.list("watch");
+    if !paths.is_empty() {
+        set("watch", json!(paths));
+    } else if let Some(on) = parsed.flag_given("watch") {
+        set("watch", json!(on));
+    }
+    let ignored = parsed.list("ignore-watch");
+    if !ignored.is_empty() {
+        set("ignore_watch", json!(ignored));
+    }
+    if let Some(text) = parsed.text("watch-delay") {
+        // To PM2 a bare number is seconds here, and only here.
+        let is_bare = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        set("watch_delay", json!(if is_bare { format!("{text}s") } else { text.to_owned() }));
     }
     let targets = parsed.list("log-target");
     if !targets.is_empty() {

@@ -87,17 +87,4 @@ const LATER: &[&str] = &[
     "autoinstall",
 ];
 
-const LATER_OPTIONS: &[&str] = &[
-    "watch",
-    "ignore-watch",
-    "watch-delay",
-    "shutdown-with-message",
-    "deep-monitoring",
-    "trace",
-    "v8",
-    "disable-trace",
-    "source-map-support",
-    "disable-source-map-support",
-    "container",
-    "vizion",
-];
+const LATER_OPTIONS: &[&str] = &["shutdown-with-message", "container"];

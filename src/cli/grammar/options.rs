@@ -59,7 +59,8 @@ pub const START: &[Opt] = &[
     Opt::value("cwd", Kind::Text, "DIR", "working directory (default: this one)"),
     ENV,
     Opt::flag("once", "a job: run to completion, exit 0 is success"),
-    Opt::value("restart", Kind::OneOf(RESTART_WORDS), "WHEN", "always, on-failure or never"),
+    Opt::value("restart", Kind::OneOf(RESTART_WORDS), "WHEN", "always, on-failure or never")
+        .under(RESTARTS),
     Opt::flag("shell", "a command line, run by /bin/sh").short('x').aliases(&["execute-command"]),
     Opt::flag("force", "start the same script once more under a new name").short('f'),
     Opt::flag("replace", "same name, new definition: take it over"),
@@ -123,6 +124,13 @@ pub const START: &[Opt] = &[
         .under(RESTARTS),
     Opt::value("schedule", Kind::Text, "EXPR", "a job: run at these times, and not at start")
         .under(RESTARTS),
+    Opt::value("watch", Kind::OptionalText, "PATHS", "restart when files change, here or there")
+        .under(RESTARTS),
+    Opt::value("ignore-watch", Kind::Text, "A,B", "names and patterns that do not count")
+        .repeats()
+        .under(RESTARTS),
+    Opt::value("watch-delay", Kind::Text, "SEC", "how long nothing more must change (0.2 s)")
+        .under(RESTARTS),
     KILL_TIMEOUT.under(STOPS),
     Opt::value("kill-signal", Kind::Signal, "SIG", "first signal of a stop").under(STOPS),
     Opt::flag("treekill", "stop the main process only").on().under(STOPS),
@@ -150,6 +158,14 @@ pub const START: &[Opt] = &[
     Opt::value("health-start-period", Kind::Duration, "DUR", "failures after a start do not count")
         .under(STOPS),
     // PMDaemon's: a bare number is seconds.
+    // Of PM2, where they mean nothing to pmd.
+    Opt::flag("vizion", "no effect").on().under(HIDDEN),
+    Opt::flag("source-map-support", "no effect").under(HIDDEN),
+    Opt::flag("disable-source-map-support", "no effect").under(HIDDEN),
+    Opt::flag("deep-monitoring", "no effect").under(HIDDEN),
+    Opt::flag("trace", "no effect").under(HIDDEN),
+    Opt::flag("disable-trace", "no effect").under(HIDDEN),
+    Opt::flag("v8", "no effect").under(HIDDEN),
     Opt::value("health-check-interval", Kind::Text, "DUR", "pause between checks").under(HIDDEN),
     Opt::value("health-check-timeout", Kind::Text, "DUR", "longest check").under(HIDDEN),
     Opt::value("output", Kind::Text, "FILE", "file for stdout")
@@ -321,6 +337,9 @@ pub const RUN_OPTIONS: &[Opt] = &[
     of_start("stop-exit-codes"),
     of_start("cron"),
     of_start("schedule"),
+    of_start("watch"),
+    of_start("ignore-watch"),
+    of_start("watch-delay"),
     of_start("kill-timeout"),
     of_start("kill-signal"),
     of_start("wait-ready"),

@@ -215,6 +215,7 @@ fn of_exit(exit: &Value) -> String {
         Some("command") => ", as asked",
         Some("health") => ", since it was unhealthy",
         Some("cron") => ", since it was time",
+        Some("watch") => ", since files changed",
         Some("timeout") => ", since it took too long",
         Some(_) | None => "",
     });

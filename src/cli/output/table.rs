@@ -26,6 +26,7 @@ pub enum Column {
     Namespace,
     Mode,
     User,
+    Watch,
     Status,
     Uptime,
     Restarts,
@@ -36,12 +37,13 @@ pub enum Column {
 }
 
 impl Column {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Id,
         Self::Name,
         Self::Namespace,
         Self::Mode,
         Self::User,
+        Self::Watch,
         Self::Status,
         Self::Uptime,
         Self::Restarts,
@@ -60,6 +62,7 @@ impl Column {
             Self::Namespace => "namespace",
             Self::Mode => "mode",
             Self::User => "user",
+            Self::Watch => "watch",
             Self::Status => "status",
             Self::Uptime => "uptime",
             Self::Restarts => "restarts",
@@ -77,6 +80,7 @@ impl Column {
             Self::Namespace => "NAMESPACE",
             Self::Mode => "MODE",
             Self::User => "USER",
+            Self::Watch => "WATCH",
             Self::Status => "STATUS",
             Self::Uptime => "UPTIME",
             Self::Restarts => "RST",
@@ -102,6 +106,7 @@ impl Column {
             Self::Namespace => text::one_line(entry.namespace()).into_owned(),
             Self::Mode => "fork".to_owned(),
             Self::User => or_dash(user(entry).map(str::to_owned)),
+            Self::Watch => if entry.is_watched() { "yes" } else { "no" }.to_owned(),
             Self::Status => entry.word().to_owned(),
             Self::Uptime => or_dash(entry.uptime().map(units::uptime)),
             Self::Restarts => entry.restarts().to_string(),
@@ -195,7 +200,7 @@ fn wanted(entries: &[Entry<'_>], look: &Look) -> Vec<Column> {
         .filter(|column| match column {
             Column::Namespace => look.wide || grouped,
             Column::User => look.wide || users,
-            Column::Mode => look.wide,
+            Column::Mode | Column::Watch => look.wide,
             Column::Id
             | Column::Name
             | Column::Status

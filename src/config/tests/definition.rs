@@ -168,6 +168,14 @@ impl Random {
             timeout: self.maybe(|it| it.time() + Duration::from_millis(1)).filter(|_| is_job),
             cron_restart,
             schedule,
+            watch: (0..self.below(3))
+                .map(|_| (*self.pick(&["/srv/a b", "/srv/**/*.js", "/"])).to_owned())
+                .collect(),
+            ignore_watch: (0..self.below(3))
+                .map(|_| (*self.pick(&["*.log", "a/b", "tmp x"])).to_owned())
+                .collect(),
+            watch_delay: self.time(),
+            on_event: self.maybe(|_| vec!["/bin/mail it".to_owned()]).unwrap_or_default(),
             namespace: self.name().into(),
             interpreter,
             interpreter_args: self.words().iter().collect(),

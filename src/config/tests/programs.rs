@@ -208,12 +208,16 @@ fn an_ecosystem_file_as_people_have_it_is_understood() {
     assert_eq!(api.max_memory_restart, Some(1 << 30));
     assert!(api.wait_ready && api.logs.merge && api.inherit_env);
     assert_eq!(worker.args, ["--queue", "high", "--name", "big jobs"]);
+    assert_eq!(
+        (api.watch.len(), &api.ignore_watch[..]),
+        (0, &["node_modules".to_owned(), "logs".to_owned()][..])
+    );
     assert_eq!(&*worker.cwd, Path::new("/opt/worker"));
     assert_eq!(worker.cron_restart.as_ref().map(Schedule::text), Some("0 2 * * *"));
     // What it asks for and does not get is said, each once.
     let warnings: Vec<String> = resolved.warnings.iter().map(|w| w.message.clone()).collect();
     assert_eq!(api.exec_mode, ExecMode::Cluster);
-    for field in ["ignore_watch", "vizion"] {
+    for field in ["vizion", "source_map_support"] {
         let about = warnings.iter().filter(|text| text.starts_with(&format!("'{field}'")));
         assert_eq!(about.count(), 1, "{field}: {warnings:?}");
     }

@@ -144,7 +144,7 @@ fn an_unknown_field_of_a_pm2_file_is_a_warning() {
 #[test]
 fn strict_makes_no_difference_between_files() {
     let environment = caller();
-    let value = json!([{"script": "a", "instences": 2}, {"script": "b", "watch": true}]);
+    let value = json!([{"script": "a", "instences": 2}, {"script": "b", "log_compress": true}]);
     let origin = Origin {
         dialect: Dialect::Pm2,
         dir: Path::new("/srv"),
@@ -159,7 +159,7 @@ fn strict_makes_no_difference_between_files() {
         lines(&apps(&value, &origin).problems),
         [
             "apps[0] (a): unknown field 'instences' (did you mean 'instances'?)",
-            "apps[1] (b): 'watch' is not supported by this version"
+            "apps[1] (b): 'log_compress' is not supported by this version"
         ]
     );
 }
@@ -207,6 +207,15 @@ fn wrong_types_and_values_are_errors_everywhere() {
         (
             r#""schedule": "@daily", "cron": "@daily""#,
             "'cron' contradicts 'schedule': the one restarts a program, the other runs a job",
+        ),
+        (r#""watch": 5"#, "'watch' must be a list of strings, not 5"),
+        (
+            r#""ignore_watch": ["\\.log$"]"#,
+            "'ignore_watch': '\\.log$' is no pattern of paths: write \".log\"",
+        ),
+        (
+            r#""watch": ["src/*.{a,b}"]"#,
+            "'watch': 'src/*.{a,b}' has braces: write one pattern for each",
         ),
         (r#""nice": 20"#, "'nice' must be -20 to 19, not 20"),
         (r#""instances": 5000"#, "'instances' must be at most 1024, not 5000"),
@@ -286,7 +295,6 @@ fn a_field_may_be_given_under_one_name_only() {
 #[test]
 fn what_comes_later_is_not_accepted_in_silence() {
     for (field, shown) in [
-        (r#""watch": true"#, "watch"),
         (r#""log_compress": true"#, "log_compress"),
         (r#""log": {"compress": true}"#, "log.compress"),
         (r#""spawnWith": {"cwd": "/"}"#, "spawnWith"),

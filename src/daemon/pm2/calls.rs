@@ -3,7 +3,6 @@
 use serde_json::{Map, Value};
 
 use crate::base::{ProcId, Signal};
-use crate::config::pm2;
 use crate::daemon::Daemon;
 use crate::daemon::key::ConnId;
 use crate::daemon::pm2::Then;
@@ -11,7 +10,6 @@ use crate::daemon::requests::Pending;
 use crate::json::{json, object};
 use crate::proto::pm2::amp::Pair;
 use crate::proto::pm2::methods::{Call, Id, Named};
-use crate::proto::pm2::object::is_truthy;
 use crate::proto::pm2::rpc;
 use crate::supervisor::Process;
 use crate::supervisor::spec::Stdin;
@@ -276,13 +274,7 @@ impl Daemon {
     }
 
     fn is_watched(&self, id: ProcId) -> bool {
-        let known = self.entries.get(&id).and_then(|entry| entry.pm2.as_ref()?.known().watch);
-        known.unwrap_or_else(|| {
-            let Some(process) = self.supervisor.process(id) else { return false };
-            let declared = pm2::declared(process.spec());
-            let watch = declared.as_ref().and_then(|declared| declared.get("watch"));
-            watch.is_some_and(is_truthy)
-        })
+        self.supervisor.is_watch_on(id)
     }
 
     fn switch_watch(&mut self, ids: &[ProcId], to: impl Fn(bool) -> bool) -> Pair {
@@ -291,6 +283,7 @@ impl Daemon {
             let on = to(was);
             if let Some(known) = self.known_mut(id).filter(|_| was != on) {
                 known.watch = Some(on);
+                self.supervisor.switch_watch(id, Some(on));
             }
         }
         rpc::success(Map::new())

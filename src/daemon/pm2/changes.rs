@@ -69,8 +69,17 @@ impl Daemon {
     ) -> Begun {
         let id = self.id_of(id).ok_or("God db process id unknown")?;
         self.refuse_if_killed()?;
+        let says_watch = |conf: &Value| conf.get("watch").is_some_and(|watch| !watch.is_null());
+        let says_watch = env.get("current_conf").is_some_and(says_watch);
         let change = self.redefinition(id, env)?;
         self.begins_anew(id);
+        if says_watch {
+            // From here on it is as the client says, whatever was switched before.
+            self.supervisor.switch_watch(id, None);
+            if let Some(known) = self.known_mut(id) {
+                known.watch = None;
+            }
+        }
         self.act(client, tag, Then::Process, Action::Restart { change, kill_timeout: None }, id)
     }
 

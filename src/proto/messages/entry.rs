@@ -72,6 +72,9 @@ pub struct Entry<'a> {
     /// When the clock will start or restart it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_run: Option<String>,
+    /// It is restarted when its files change.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub watch: bool,
     created_at: String,
     started_at: Option<String>,
     /// A job: `done` when its last run ended with 0.
@@ -132,6 +135,7 @@ impl LastExit {
                 ExitReason::Unhealthy => "health",
                 ExitReason::Memory => "memory",
                 ExitReason::Cron => "cron",
+                ExitReason::Watch => "watch",
                 ExitReason::Overrun => "timeout",
                 ExitReason::Reload => "reload",
             },
@@ -179,6 +183,7 @@ impl<'a> Entry<'a> {
             retry_at: retry_in.map(|pause| timestamp(later(now.wall, pause))),
             retry_in: retry_in.map(millis),
             next_run: None,
+            watch: false,
             created_at: timestamp(process.created_at()),
             started_at: started.map(|at| timestamp(at.wall)),
             once: spec.restart == crate::supervisor::spec::Restart::Once,

@@ -289,6 +289,7 @@ fn reason_word(reason: RestartReason) -> &'static str {
         RestartReason::Health => "health",
         RestartReason::Memory => "memory",
         RestartReason::Cron => "cron",
+        RestartReason::Watch => "watch",
     }
 }
 

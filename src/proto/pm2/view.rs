@@ -191,6 +191,9 @@ fn from_definition(spec: &AppSpec) -> Map<String, Value> {
     set("merge_logs", spec.logs.merge.into());
     set("treekill", spec.treekill.into());
     set("kill_timeout", millis(spec.kill_timeout).into());
+    if !spec.watch.is_empty() {
+        set("watch", true.into());
+    }
     if let Some(schedule) = &spec.cron_restart {
         set("cron_restart", schedule.text().into());
     }

@@ -248,6 +248,7 @@ impl Laws {
                     RestartReason::Command
                     | RestartReason::Reload
                     | RestartReason::Cron
+                    | RestartReason::Watch
                     | RestartReason::Overrun,
                 ..
             } => {

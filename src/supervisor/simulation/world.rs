@@ -142,7 +142,7 @@ impl World {
             | Input::Exited { child, .. }
             | Input::Swept { child, .. }
             | Input::Measured { child, .. } => child,
-            Input::Request { .. } => return,
+            Input::Request { .. } | Input::Changed { .. } => return,
         };
         if !self.kids.contains_key(&child) {
             self.hand_in(input);
@@ -198,6 +198,9 @@ impl World {
             self.hand_in(input);
         }
         self.check();
+        // And files change.
+        let id = ProcId(random.below(8));
+        self.hand_in(Input::Changed { process: id });
     }
 
     fn time_out(&mut self) {
@@ -353,6 +356,7 @@ impl World {
             Input::Left { .. }
             | Input::Swept { .. }
             | Input::Measured { .. }
+            | Input::Changed { .. }
             | Input::Request { .. } => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Restarts by the clock, and jobs that have their times.
+//! Restarts by the clock and because files changed, and jobs that have their times.
 
 use super::*;
 use crate::supervisor::ExitReason;
@@ -286,4 +286,75 @@ fn a_job_comes_back_with_the_daemon_as_it_was_wanted() {
     let new = restored(&[adopted]);
     assert_eq!(new.status("job"), Status::Online);
     assert!(!new.words().contains(&"signal"));
+}
+
+fn watched(change: impl FnOnce(&mut AppSpec)) -> Rc<AppSpec> {
+    spec_with("web", |it| {
+        it.watch = vec!["/srv".to_owned()];
+        change(it);
+    })
+}
+
+/// Files of the first process change; whether it is another child then.
+fn change_files(world: &mut World) -> bool {
+    let before = world.process("web").child();
+    world.handle(Input::Changed { process: ProcId(0) });
+    world.process("web").child() != before
+}
+
+#[test]
+fn what_is_wanted_is_restarted_when_its_files_change() {
+    let mut world = World::with([watched(|it| it.max_restarts = 1)]);
+    assert!(world.supervisor.take_watched_changed().contains(&ProcId(0)));
+    assert!(change_files(&mut world));
+    assert_eq!(world.process("web").last_exit().unwrap().reason, ExitReason::Watch);
+    // That changes nothing about who is watched.
+    assert!(world.supervisor.take_watched_changed().is_empty());
+    // What gave up is tried again.
+    world.exit("web", 1);
+    assert_eq!(world.status("web"), Status::Errored);
+    assert!(change_files(&mut world));
+    world.command(Action::Stop { kill_timeout: None }, "web");
+    assert!(!world.supervisor.take_watched_changed().is_empty());
+    assert!(!change_files(&mut world) && world.supervisor.watched().count() == 0);
+    world.command(Action::Start, "web");
+    assert!(change_files(&mut world));
+    world.command(Action::Delete, "web");
+    assert_eq!(world.supervisor.watched().count(), 0);
+}
+
+#[test]
+fn what_ended_by_itself_is_started_when_its_files_change() {
+    let mut world = World::with([watched(|it| it.restart = Restart::Never)]);
+    world.exit("web", 1);
+    assert_eq!(world.status("web"), Status::Stopped);
+    assert!(change_files(&mut world));
+    let mut world = World::with([watched(|it| it.autostart = false)]);
+    assert!(!change_files(&mut world));
+}
+
+#[test]
+fn who_waits_for_a_start_is_answered_before_files_count() {
+    let mut world = World::with([watched(|_| {})]);
+    world.command(Action::Stop { kill_timeout: None }, "web");
+    let to = world.command_with(Action::Start, &["web"], STABLE);
+    assert!(!change_files(&mut world));
+    let before = world.pid("web");
+    while !world.answered(to) {
+        world.wait();
+    }
+    assert_ne!(world.pid("web"), before);
+}
+
+#[test]
+fn watching_is_switched_whatever_the_definition_says() {
+    let mut world = World::with([watched(|it| it.watch = Vec::new())]);
+    assert!(!change_files(&mut world));
+    world.supervisor.switch_watch(ProcId(0), Some(true));
+    assert!(change_files(&mut world) && world.supervisor.is_watch_on(ProcId(0)));
+    world.supervisor.switch_watch(ProcId(0), None);
+    assert!(!change_files(&mut world));
+    let mut world = World::with([watched(|_| {})]);
+    world.supervisor.switch_watch(ProcId(0), Some(false));
+    assert!(!change_files(&mut world));
 }
