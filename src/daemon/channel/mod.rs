@@ -312,7 +312,9 @@ impl Daemon {
         }
         let child = self.entries.get(&process).and_then(|entry| entry.child);
         let child = child.ok_or(Unsaid::Gone)?;
-        self.say(child, format!("{message}\n").as_bytes())
+        let mut line = serde_json::to_vec(message).unwrap_or_default();
+        line.push(b'\n');
+        self.say(child, &line)
     }
 
     /// Queues a line, its end included, for a child.

@@ -104,7 +104,7 @@ impl Daemon {
             return None;
         }
         Some(if bus {
-            (Protocol::Pm2Bus(Bus), Outbox::new(bus::QUEUE, bus::QUEUE))
+            (Protocol::Pm2Bus(Bus), Outbox::new(bus::NEWS_QUEUE, bus::QUEUE))
         } else {
             (Protocol::Pm2Rpc(Rpc::default()), Outbox::new(REPLY_QUEUE, 0))
         })

@@ -94,7 +94,8 @@ impl Outgoing {
     }
 
     fn append(&mut self, line: &[u8]) {
-        if self.sent > 0 {
+        // Not for each line: what waits may be long.
+        if self.sent > self.bytes.len() / 2 {
             self.bytes.drain(..self.sent);
             self.mark = self.mark.map(|mark| mark - self.sent);
             self.sent = 0;

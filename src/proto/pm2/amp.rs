@@ -17,6 +17,8 @@ const MAX_ARGUMENTS: usize = 15;
 /// Version 1, two arguments: the head of all messages that the daemon sends.
 const HEAD: u8 = 0x12;
 const LENGTH: usize = 4;
+/// Most messages are shorter, in bytes.
+const USUAL: usize = 512;
 
 /// One whole message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -103,7 +105,9 @@ impl Pair {
     }
 
     fn begin() -> Self {
-        Self { pieces: Vec::new(), bytes: vec![HEAD], place: 0, before: 0 }
+        let mut bytes = Vec::with_capacity(USUAL);
+        bytes.push(HEAD);
+        Self { pieces: Vec::new(), bytes, place: 0, before: 0 }
     }
 
     /// Where the JSON text goes.

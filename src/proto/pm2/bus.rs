@@ -34,9 +34,13 @@ const RESERVED: [&str; 5] =
 const CONSUMED: [&str; 4] =
     ["axm:action", "axm:monitor", "axm:option:configuration", "axm:option:setPID"];
 
-/// Bytes of log events, and of all others, that wait for one client at most. A log event that does
-/// not fit is left out; with another the client is given up, and connects anew by itself.
-pub const QUEUE: usize = 1024 * 1024;
+/// Bytes of what programs say and write that wait for one client at most: a burst of some ten
+/// thousand messages, which a program can say faster than a client understands them. What does not
+/// fit is left out.
+pub const QUEUE: usize = 4 * 1024 * 1024;
+/// The same of what happens to processes. With one that does not fit the client is given up, and
+/// connects anew by itself.
+pub const NEWS_QUEUE: usize = 1024 * 1024;
 
 /// One client of `pub.sock`: it is told everything, and asks nothing.
 #[derive(Debug)]
@@ -47,7 +51,7 @@ impl Bus {
     ///
     /// # Errors
     ///
-    /// [`Hangup::TooSlow`]; see [`QUEUE`].
+    /// [`Hangup::TooSlow`]; see [`NEWS_QUEUE`].
     pub fn tell(frame: Frame, class: Class, out: &mut Outbox) -> Result<(), Hangup> {
         match (out.push(frame, class), class) {
             (Err(_), Class::Reply) => Err(Hangup::TooSlow),

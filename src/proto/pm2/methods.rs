@@ -15,7 +15,7 @@ pub struct Method {
     /// Names of its arguments, for people.
     pub params: &'static str,
     /// Reads the arguments.
-    pub(super) read: fn(&[Value]) -> Result<Call, String>,
+    pub(super) read: fn(&mut [Value]) -> Result<Call, String>,
 }
 
 impl std::fmt::Debug for Method {
@@ -177,13 +177,13 @@ pub const METHODS: &[Method] = &[
 const fn method(
     name: &'static str,
     params: &'static str,
-    read: fn(&[Value]) -> Result<Call, String>,
+    read: fn(&mut [Value]) -> Result<Call, String>,
 ) -> Method {
     Method { name, params, read }
 }
 
-fn prepare(given: &[Value]) -> Result<Call, String> {
-    let mut record = options(given)?.clone();
+fn prepare(given: &mut [Value]) -> Result<Call, String> {
+    let mut record = take_options(given)?;
     // PM2 itself does not survive a record without.
     record.entry("env").or_insert_with(|| Map::new().into());
     match record.get("env") {
@@ -192,12 +192,12 @@ fn prepare(given: &[Value]) -> Result<Call, String> {
     }
 }
 
-fn prepare_json(given: &[Value]) -> Result<Call, String> {
+fn prepare_json(given: &mut [Value]) -> Result<Call, String> {
     let cwd = given.get(1).and_then(Value::as_str).map(str::to_owned);
-    Ok(Call::PrepareJson(options(given)?.clone(), cwd))
+    Ok(Call::PrepareJson(take_options(given)?, cwd))
 }
 
-fn restart(given: &[Value]) -> Result<Call, String> {
+fn restart(given: &mut [Value]) -> Result<Call, String> {
     match given.first() {
         // As PM2 had it up to 0.8: the id alone.
         Some(id @ (Value::Number(_) | Value::String(_))) => {
@@ -216,7 +216,7 @@ fn change(given: &[Value]) -> Map<String, Value> {
     env.cloned().unwrap_or_default()
 }
 
-fn notify(given: &[Value]) -> Result<Call, String> {
+fn notify(given: &mut [Value]) -> Result<Call, String> {
     let opts = options(given)?;
     let Some(id) = opts.get("id") else { return Err("process id missing".to_owned()) };
     Ok(Call::Notify {
@@ -226,7 +226,7 @@ fn notify(given: &[Value]) -> Result<Call, String> {
     })
 }
 
-fn stop_watch(given: &[Value]) -> Result<Call, String> {
+fn stop_watch(given: &mut [Value]) -> Result<Call, String> {
     let method = given.first().and_then(Value::as_str).unwrap_or_default();
     Ok(Call::StopWatch(match method {
         "stopAll" | "deleteAll" => None,
@@ -245,7 +245,7 @@ fn watched(given: &[Value]) -> Result<Named, String> {
     })
 }
 
-fn send_line(given: &[Value]) -> Result<Call, String> {
+fn send_line(given: &mut [Value]) -> Result<Call, String> {
     let opts = options(given)?;
     let line = opts.get("line").filter(|line| is_truthy(line));
     let (Some(id), Some(line)) = (opts.get("pm_id"), line) else {
@@ -254,25 +254,33 @@ fn send_line(given: &[Value]) -> Result<Call, String> {
     Ok(Call::SendLine(Id::read(Some(id)), text(line), id.clone()))
 }
 
-fn send_data(given: &[Value]) -> Result<Call, String> {
-    let packet = options(given)?;
+fn send_data(given: &mut [Value]) -> Result<Call, String> {
+    let packet = take_options(given)?;
     let has_topic = packet.get("topic").is_some_and(is_truthy);
     match packet.get("id") {
         Some(id) if has_topic && packet.contains_key("data") => {
-            Ok(Call::SendData(Id::read(Some(id)), Value::Object(packet.clone())))
+            Ok(Call::SendData(Id::read(Some(id)), Value::Object(packet)))
         }
         Some(_) | None => Err("ID, DATA or TOPIC field is missing".to_owned()),
     }
 }
 
-fn message(given: &[Value]) -> Result<Call, String> {
-    let command = options(given)?;
+fn message(given: &mut [Value]) -> Result<Call, String> {
+    let command = take_options(given)?;
     let to = match (command.get("id"), command.get("name")) {
         (Some(id), _) => Named::Id(Id::read(Some(id))),
         (None, Some(name)) => Named::Name(text(name)),
         (None, None) => return Err("method requires name or id field".to_owned()),
     };
-    Ok(Call::Message(Message { to, command: Value::Object(command.clone()) }))
+    Ok(Call::Message(Message { to, command: Value::Object(command) }))
+}
+
+fn take_options(given: &mut [Value]) -> Result<Map<String, Value>, String> {
+    options(given)?;
+    match given.first_mut().map(Value::take) {
+        Some(Value::Object(options)) => Ok(options),
+        Some(_) | None => Ok(Map::new()),
+    }
 }
 
 fn options(given: &[Value]) -> Result<&Map<String, Value>, String> {

@@ -61,6 +61,13 @@ impl<'a> Object<'a> {
 
 /// Appends a string in quotes.
 pub fn string(out: &mut Vec<u8>, text: &str) {
+    let is_plain = |byte| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
     // Writing to memory does not fail.
     let _ = serde_json::to_writer(out, text);
 }

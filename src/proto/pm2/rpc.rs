@@ -64,7 +64,7 @@ impl Rpc {
     }
 
     /// The call that a body makes, or `None` when it was answered here.
-    fn take(&self, body: &Value, id: &[u8], out: &mut Outbox) -> Result<Option<Call>, Hangup> {
+    fn take(&self, body: Value, id: &[u8], out: &mut Outbox) -> Result<Option<Call>, Hangup> {
         if body.get("type").and_then(Value::as_str) == Some("methods") {
             send(methods().close_reply(id), out)?;
             return Ok(None);
@@ -95,7 +95,7 @@ impl Conversation for Rpc {
             let Some(message) = self.next()? else { break };
             let length = message.length;
             let (body, id) = request(&message)?;
-            if let Some(call) = self.take(&body, &id, cx.out)? {
+            if let Some(call) = self.take(body, &id, cx.out)? {
                 self.next_tag += 1;
                 self.in_progress.insert(self.next_tag, id);
                 cx.demands.push((self.next_tag, Demand::Pm2(call)));
@@ -142,7 +142,7 @@ fn request(message: &Message<'_>) -> Result<(Value, Box<[u8]>), Hangup> {
     Ok((body, Box::from(*id)))
 }
 
-fn call(body: &Value) -> Result<Call, String> {
+fn call(mut body: Value) -> Result<Call, String> {
     let Some(method) = body.get("method").filter(|method| object::is_truthy(method)) else {
         return Err(".method required".to_owned());
     };
@@ -150,7 +150,7 @@ fn call(body: &Value) -> Result<Call, String> {
     let Some(method) = METHODS.iter().find(|method| method.name == name) else {
         return Err(format!("method \"{name}\" does not exist"));
     };
-    let Some(Value::Array(arguments)) = body.get("args") else {
+    let Some(Value::Array(arguments)) = body.get_mut("args") else {
         return Err(".args required".to_owned());
     };
     (method.read)(arguments)

@@ -237,7 +237,7 @@ fn every_method_reads_any_argument() {
     ];
     for method in METHODS {
         for args in &odd {
-            let _ = (method.read)(args.as_array().unwrap());
+            let _ = (method.read)(&mut args.as_array().unwrap().clone());
         }
     }
     let mut names: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
