@@ -18,12 +18,11 @@ use crate::reactor::{Interest, Readiness, Slot};
 use crate::sorted::SortedMap;
 use crate::supervisor::spec::{AppSpec, ClusterPolicy};
 use crate::supervisor::vocabulary::Input;
-use crate::sys::fds;
 use crate::sys::listening::{self, How};
 
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
-/// How long accepting pauses when there is no descriptor to be had.
+/// How long accepting pauses when it fails, for want of descriptors mostly.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Clusters, and the sockets whose connections are handed out in turn.
@@ -177,13 +176,14 @@ impl Daemon {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return self.reactor.drained(watch.slot, Readiness::READ);
                 }
-                Err(error) if fds::is_out_of_descriptors(&error) => {
-                    // They wait in the kernel.
+                // The client has gone again.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // No descriptor, no memory, or a program has spoilt the socket: they wait in the
+                // kernel.
+                Err(_) => {
                     self.cluster.paused_until = Some(self.now.mono.after(PAUSE));
                     return self.want_connections();
                 }
-                // The client has gone again, or the kernel is short of memory.
-                Err(_) => return,
             }
         }
     }
@@ -255,7 +255,8 @@ impl World<Rc<OwnedFd>> for Place<'_> {
             let ip = address.ip().to_string();
             json!({"address": ip, "family": family, "port": address.port()}).to_string()
         });
-        Ok(Opened { handle, name, port: address.map(|address| address.port()) })
+        let has_connections = !listening::is_datagram(handle.as_fd());
+        Ok(Opened { handle, name, port: address.map(|address| address.port()), has_connections })
     }
 
     fn in_turn(&self) -> bool {

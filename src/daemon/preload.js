@@ -1,5 +1,6 @@
 // Written by pmd, which has Node load it first. It says over the channel which Node this is, and
-// what the program dies of; it changes nothing else. "pmx": false leaves it out.
+// what the program dies of, and has a worker of a cluster that another replaces part from clients
+// that keep their connections; it changes nothing else. "pmx": false leaves it out.
 'use strict';
 
 const { isMainThread } = require('worker_threads');
@@ -35,5 +36,22 @@ if (isMainThread && process.send) {
     } catch {
       // Nothing here may be worse than the error itself.
     }
+  });
+
+  // Closing an idle connection may meet a request that is on its way. So the next answer on each
+  // says that it is the last one, and only those are closed that stay idle for a while.
+  const part = () => {
+    const requests = require('diagnostics_channel').channel('http.server.request.start');
+    requests.subscribe(({ response }) => { response.shouldKeepAlive = false; });
+    for (const { prototype } of [require('http').Server, require('https').Server]) {
+      const close = prototype.closeIdleConnections;
+      prototype.closeIdleConnections = function () {
+        setInterval(() => close.call(this), 500).unref();
+      };
+    }
+  };
+  process.prependListener('internalMessage', message => {
+    if (message.cmd !== 'NODE_CLUSTER' || message.act !== 'disconnect') return;
+    try { part(); } catch { /* A Node that has none of this closes them at once. */ }
   });
 }

@@ -18,7 +18,7 @@
 //! gone, it leaves the table. A whole supervisor that is going down *halts* its processes: they
 //! are stopped without a change of their goals.
 //!
-//! A stop sends the stop signal and arms Kill. A worker of a cluster that another has replaced is
+//! A stop sends the stop signal and arms Kill. A worker of a cluster that has been replaced is
 //! *dismissed* before: it serves the connections it has; it is told to stop when it has done so, or
 //! when Kill fires, which is armed once more then. When the main process has ended, its tree is swept
 //! (with `treekill`); when Kill fires, everything gets `SIGKILL` and Linger is armed; what lives
@@ -400,6 +400,10 @@ impl Process {
             }
             (S::Stopping(ending), E::Stop { goal, kill_timeout }) => {
                 self.aim(goal);
+                if ending.dismissed {
+                    // Whoever wants it stopped now does not wait for its clients.
+                    self.stop_dismissed(ending, cx);
+                }
                 self.hurry(ending, kill_timeout, cx);
                 // Whatever it was for: now somebody wants it.
                 self.state = S::Stopping(Ending { reason: RestartReason::Command, ..ending });

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, await_gone, send, until};
+use crate::harness::{Home, await_gone, is_root, send, until};
 
 /// Answers with its pid, and goes on when it is told to stop listening.
 const SERVER: &str = "
@@ -142,42 +142,33 @@ impl Load {
     }
 }
 
-/// A request on a connection that is kept, as long as the server keeps it. One that the server has
-/// closed while it was idle is made anew, as every client does.
+/// A request on a connection that is kept, as long as the server does not say that it is the last
+/// one there.
 fn get_kept(port: u16, kept: &mut Option<TcpStream>) -> io::Result<String> {
+    let mut stream = match kept.take() {
+        Some(stream) => stream,
+        None => TcpStream::connect(("127.0.0.1", port))?,
+    };
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(b"GET /?slow=1 HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    let mut answer = String::new();
+    let mut chunk = [0; 1024];
     loop {
-        let fresh = kept.is_none();
-        let mut stream = match kept.take() {
-            Some(stream) => stream,
-            None => TcpStream::connect(("127.0.0.1", port))?,
-        };
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        let asked = write!(stream, "GET /?slow=1 HTTP/1.1\r\nHost: x\r\n\r\n");
-        let mut answer = vec![];
-        let mut chunk = [0; 1024];
-        let done = |answer: &[u8]| {
-            let text = String::from_utf8_lossy(answer);
-            let length = text
-                .split("Content-Length: ")
-                .nth(1)
-                .and_then(|rest| rest.split("\r\n").next()?.parse::<usize>().ok());
-            let body = text.split_once("\r\n\r\n").map(|(_, body)| body.len());
-            body.is_some() && (body == length || text.ends_with("0\r\n\r\n"))
-        };
-        while asked.is_ok() && !done(&answer) {
-            match stream.read(&mut chunk) {
-                Ok(0) | Err(_) => break,
-                Ok(length) => answer.extend_from_slice(&chunk[..length]),
-            }
+        let length = stream.read(&mut chunk)?;
+        answer.push_str(&String::from_utf8_lossy(&chunk[..length]));
+        let is_last = answer.starts_with("HTTP/1.0") || answer.contains("Connection: close");
+        if length == 0 {
+            return body(&answer);
         }
-        if answer.is_empty() && !fresh {
+        if is_last {
             continue;
         }
-        let text = String::from_utf8_lossy(&answer).into_owned();
-        if !text.contains("Connection: close") {
+        let (head, rest) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        let long = head.split("Content-Length: ").nth(1).and_then(|rest| rest.lines().next());
+        if long.is_some_and(|long| long == rest.len().to_string()) || rest.ends_with("0\r\n\r\n") {
             *kept = Some(stream);
+            return body(&answer);
         }
-        return body(&text);
     }
 }
 
@@ -217,6 +208,9 @@ fn workers_share_one_port_and_a_crash_of_one_is_nobody_elses() {
         let port = free_port();
         serve(&home, "web", &port.to_string(), 3, json!({"cluster_policy": policy}));
         await_all(&home, "web", || get(port, "/"));
+        let list = home.json(&["ls"]).0;
+        let modes: Vec<_> = list.as_array().unwrap().iter().map(|it| &it["exec_mode"]).collect();
+        assert_eq!(modes, ["cluster_mode"; 3]);
         let mut held = vec![];
         until("two workers have something to do", || {
             held.push(Held::new(port, 1500));
@@ -580,4 +574,88 @@ fn a_worker_can_be_given_what_the_app_declares() {
         await_all(&home, name, || get(port, "/"));
         home.ok(&["delete", name]);
     }
+}
+
+#[test]
+fn an_unprivileged_program_has_a_privileged_port_and_no_file_of_the_daemons() {
+    if !is_root() {
+        return;
+    }
+    let home = Home::new();
+    let port = (900..1000).find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()).unwrap();
+    let script = home.file(
+        "low.js",
+        "const net = require('net'), id = process.getuid();
+        net.createServer(c => c.end('HTTP/1.0 200 OK\\r\\n\\r\\n' + id + ' ' + error + '\\n'))
+            .listen(+process.env.AT);
+        let error; net.createServer().on('error', e => error = e.code).listen(process.env.UNIX)",
+    );
+    let path = home.path("low.sock");
+    start(
+        &home,
+        &json!({"name": "low", "script": script, "instances": 2, "user": "nobody",
+        "env": {"AT": port.to_string(), "UNIX": path.to_str().unwrap()}}),
+    );
+    until("it answers", || get(port, "/").is_ok_and(|said| said.ends_with(" EACCES")));
+    assert_ne!(get(port, "/").unwrap().split_once(' ').unwrap().0, "0");
+    assert!(!path.exists());
+    // What the app declares is made for it, and its own.
+    let declared = format!("unix:{}", path.display());
+    home.ok(&[
+        "start", "sleep", "--name", "s", "--uid", "nobody", "--listen", &declared, "--", "9",
+    ]);
+    let about = std::fs::metadata(&path).unwrap();
+    assert_ne!(std::os::unix::fs::MetadataExt::uid(&about), 0);
+}
+
+#[test]
+fn a_worker_that_says_anything_at_all_is_survived() {
+    let home = Home::new();
+    let script = home.file(
+        "hostile.js",
+        r#"const fs = require('fs'), fd = +process.env.PMD_CHANNEL_FD;
+        const say = text => { for (;;) try { return fs.writeSync(fd, text); } catch (e) {
+            if (e.code !== 'EAGAIN') throw e; } };
+        const odd = ['"ack":0,"accepted":true', '"ack":18446744073709551616', '"act":"close"',
+            '"act":"close","key":"x","seq":1', '"act":"queryServer"', '"act":["queryServer"],"seq":{}',
+            '"act":"queryServer","seq":1,"address":"\u0000","port":-1,"addressType":-1',
+            '"act":"queryServer","seq":2,"port":1e9,"addressType":4', '"act":"queryServer","seq":3,"fd":2'];
+        for (const members of odd) say(`{"cmd":"NODE_CLUSTER",${members}}\n`);
+        for (const cmd of ['ACK', 'NACK', 'ACK']) say(`{"cmd":"NODE_HANDLE_${cmd}"}\n`);
+        // It asks for many, reads nothing, and says now and then that nothing came.
+        for (let i = 0; i < 3000; i++) {
+            say(`{"cmd":"NODE_CLUSTER","act":"queryServer","seq":${i},"index":${i},"port":0,"addressType":4}\n`);
+            if (i % 100 == 0) say('{"cmd":"NODE_HANDLE_NACK"}\n{"cmd":"NODE_HANDLE_ACK"}\n');
+        }
+        fs.writeFileSync('said', '\n');
+        for (;;);"#,
+    );
+    let descriptors =
+        || std::fs::read_dir(format!("/proc/{}/fd", home.daemon_pid())).unwrap().count();
+    let before = descriptors();
+    for policy in ["shared", "rr"] {
+        start(
+            &home,
+            &json!({"name": policy, "script": script, "instances": 1,
+            "cluster_policy": policy, "kill_timeout": 100}),
+        );
+        home.await_text("said", "\n");
+        until("all of it was heard", || descriptors() > before + 200);
+        assert!(descriptors() < before + 300, "{}", descriptors());
+        home.ok(&["delete", policy]);
+        std::fs::remove_file(home.path("said")).unwrap();
+    }
+    until("all of it is closed", || descriptors() <= before + 2);
+}
+
+#[test]
+fn a_cluster_is_back_after_the_death_of_the_daemon() {
+    let mut home = Home::new();
+    let port = free_port();
+    serve(&home, "web", &port.to_string(), 2, json!({}));
+    home.murder();
+    home.boot();
+    until("it answers again", || get(port, "/").is_ok());
+    until("both do", || pids(&home, "web").len() == 2 && !pids(&home, "web").contains("null"));
+    await_all(&home, "web", || get(port, "/"));
 }

@@ -74,14 +74,6 @@ pub enum Wish {
     Given(i32),
 }
 
-impl Wish {
-    /// Whether there are connections to it, which could be handed out one by one.
-    #[must_use]
-    pub fn has_connections(&self) -> bool {
-        !matches!(self, Self::Udp { .. })
-    }
-}
-
 impl<'a> Said<'a> {
     /// Reads an object, JSON text. Whatever is wrong with it, it means nothing.
     #[must_use]

@@ -52,6 +52,8 @@ pub struct Opened<H> {
     /// Its address as an object of Node's, JSON; `None`: of a Unix socket.
     pub name: Option<String>,
     pub port: Option<u16>,
+    /// There are connections to it, which could be handed out one by one.
+    pub has_connections: bool,
 }
 
 /// Something to be done.
@@ -306,10 +308,10 @@ impl<H: Clone> Primary<H> {
 
     fn open(&mut self, query: &Query<'_>, world: &mut dyn World<H>) -> Result<SocketId, i32> {
         let wish = query.wish.as_ref().map_err(|errno| *errno)?;
-        let Opened { handle, name, port } = world.open(wish)?;
+        let Opened { handle, name, port, has_connections } = world.open(wish)?;
         let id = SocketId(self.next);
         self.next += 1;
-        let in_turn = world.in_turn() && wish.has_connections();
+        let in_turn = world.in_turn() && has_connections;
         if in_turn {
             self.deeds.push_back(Deed::Watch { socket: id, handle: handle.clone() });
         }

@@ -349,3 +349,14 @@ fn what_becomes_a_cluster_or_is_none_any_more_is_restarted() {
     world.handle(Input::Ready { child: newest(&world) });
     assert_eq!(world.outcome(to).restarted_instead, Some(Instead::SamePort));
 }
+
+#[test]
+fn who_is_to_stop_does_not_wait_for_the_clients_of_a_predecessor() {
+    let (mut world, _) = cluster_world(true);
+    world.command(RELOAD, "web");
+    world.handle(Input::Listening { child: newest(&world) });
+    world.forget_effects();
+    let to = world.command(STOP, "web");
+    assert_eq!(world.alive.len(), 0);
+    assert!(world.outcome(to).failure.is_none());
+}

@@ -42,7 +42,8 @@ impl World<Handle> for Host {
         }
         self.opened += 1;
         let name = Some("{\"port\":80}".to_owned());
-        Ok(Opened { handle: self.opened, name, port: Some(80) })
+        let has_connections = !matches!(wish, Wish::Udp { .. });
+        Ok(Opened { handle: self.opened, name, port: Some(80), has_connections })
     }
 
     fn in_turn(&self) -> bool {
@@ -248,6 +249,18 @@ fn connections_go_round() {
     stage.answer(10, 1, true);
     stage.arrive(1003);
     assert_eq!(stage.told(), [new(11, 1002), new(10, 1003)]);
+}
+
+#[test]
+fn datagrams_do_not_go_round() {
+    let mut stage = Stage::new(true);
+    stage.enter(10);
+    stage.say(
+        10,
+        &json!({"act": "queryServer", "index": 0, "address": "127.0.0.1", "port": 53,
+        "addressType": "udp4", "seq": 1}),
+    );
+    assert_eq!(stage.told(), [row(10, "0", Some(1))]);
 }
 
 #[test]
