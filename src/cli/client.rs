@@ -8,7 +8,6 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base::{Pid, Time};
@@ -34,26 +33,43 @@ pub struct Client {
 }
 
 /// What the daemon says about itself when one connects.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug)]
 pub struct Hello {
     pub version: String,
-    pub owner: bool,
     pub pid: i32,
     pub home: String,
 }
 
+impl Hello {
+    /// What is left out says nothing.
+    fn of(data: &Value) -> Self {
+        let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
+        let pid = data["pid"].as_i64().and_then(|pid| pid.try_into().ok());
+        Self { version: text("version"), pid: pid.unwrap_or_default(), home: text("home") }
+    }
+}
+
 /// One message of the daemon.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub struct Message {
-    #[serde(rename = "type")]
     pub kind: String,
-    #[serde(default)]
     pub data: Value,
-    #[serde(default)]
     pub timestamp: Option<String>,
-    #[serde(default)]
     reply_to: Option<u64>,
+}
+
+impl Message {
+    /// `None`: it has no type.
+    fn of(line: &[u8]) -> Option<Self> {
+        let mut value: Value = serde_json::from_slice(line).ok()?;
+        let message = value.as_object_mut()?;
+        Some(Self {
+            kind: message.get("type")?.as_str()?.to_owned(),
+            data: message.remove("data").unwrap_or_default(),
+            timestamp: message.get("timestamp").and_then(Value::as_str).map(str::to_owned),
+            reply_to: message.get("reply_to").and_then(Value::as_u64),
+        })
+    }
 }
 
 /// Why there is no connection.
@@ -139,7 +155,7 @@ impl Client {
         loop {
             let Some(message) = self.read(deadline)? else { return Err(self.gone()) };
             match message.kind.as_str() {
-                "hello" => self.greeted(message.data),
+                "hello" => self.greeted(&message.data),
                 // An error that answers nothing means this connection: it ends the wait, too.
                 "error" if message.reply_to.is_none_or(|to| to == id) => {
                     return Ok(Answer::Refused(message.data));
@@ -178,8 +194,8 @@ impl Client {
         peer::peer_credentials(&self.writer).ok().and_then(|peer| peer.pid)
     }
 
-    fn greeted(&mut self, data: Value) {
-        self.hello = serde_json::from_value(data).ok();
+    fn greeted(&mut self, data: &Value) {
+        self.hello = data.is_object().then(|| Hello::of(data));
     }
 
     fn write(&mut self, line: &[u8], deadline: Option<(Time, Duration)>) -> io::Result<()> {
@@ -198,14 +214,11 @@ impl Client {
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            return match serde_json::from_slice(&line) {
-                Ok(message) => Ok(Some(message)),
-                Err(_) => Err(Failure::new(
-                    Exit::NoDaemon,
-                    "what listens on the daemon's socket does not speak pmd's protocol",
-                )
-                .into()),
-            };
+            let message = Message::of(&line).ok_or_else(|| {
+                let what = "what listens on the daemon's socket does not speak pmd's protocol";
+                Failure::new(Exit::NoDaemon, what)
+            })?;
+            return Ok(Some(message));
         }
     }
 
