@@ -170,6 +170,7 @@ impl Daemon {
                 channel: None,
             },
         );
+        crate::sys::crash::point("adopting");
         let Some(process) = self.supervisor.process(found.process) else { return Ok(()) };
         let spec = process.spec().clone();
         if let Some(entry) = self.entries.get_mut(&found.process) {

@@ -90,6 +90,7 @@ impl Daemon {
             && self.live.wants_identity(child.slot)
         {
             self.live.identified(child.slot, child.pid, identity(child.pid));
+            crate::sys::crash::point("identity-noted");
         }
         if !prompt {
             self.keep_pid_file(process);

@@ -121,7 +121,13 @@ fn prepare(options: &options::Options, kept: Kept) -> Result<(Daemon, OwnedFd), 
     }
     let paths = &paths;
     let read_only = home::make_directories(paths)?;
-    let lock = home::lock(paths, if read_only.state { &paths.runtime } else { &paths.state })?;
+    let mut kept = kept;
+    let place = if read_only.state { &paths.runtime } else { &paths.state };
+    let lock = match kept.claim_lock(&home::lock_path(place)) {
+        Some(lock) => lock,
+        None => home::lock(paths, place)?,
+    };
+    kept.hold_lock(&lock);
     settings.log.targets.files &= !read_only.logs;
     settings.pm2.enabled &= options.pm2;
     let web = Web::settle(&settings.web, options.web.clone(), &paths.config)?;

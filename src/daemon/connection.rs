@@ -24,6 +24,7 @@ use crate::proto::protocol::{Context, Conversation, Demand, Hangup, Protocol};
 use crate::reactor::{Interest, Reactor, Readiness, Ready, Slot};
 use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::vocabulary::Target;
+use crate::sys::crash;
 
 /// Bytes read of one connection in one turn.
 const READ_BUDGET: usize = 16 * 1024;
@@ -401,7 +402,10 @@ impl Connection {
     /// Sends what the peer takes. False when the connection is over.
     fn flush(&mut self, reactor: &mut Reactor<Key>, now: Time) -> bool {
         if !self.out.is_empty() && !self.blocked {
-            match self.out.send(&mut self.socket) {
+            crash::point("answer-before");
+            let sent = self.out.send(&mut self.socket);
+            crash::point("answer-after");
+            match sent {
                 Ok(_) => self.stuck_since = None,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     reactor.drained(self.slot, Readiness::WRITE);

@@ -11,8 +11,8 @@ use crate::daemon::{Daemon, SPAWNS_PER_TURN};
 use crate::logs::StreamId;
 use crate::supervisor::spec::LogTarget;
 use crate::supervisor::vocabulary::Effect;
-use crate::sys::kill;
 use crate::sys::route::Route;
+use crate::sys::{crash, kill};
 
 /// Rotated files that `delete --purge-logs` looks for.
 const MAX_ROTATED: u32 = 99;
@@ -175,8 +175,10 @@ impl Daemon {
         }
         self.show_all_lines();
         self.stop_listening(process);
+        crash::point("forgetting");
         let Some(entry) = self.entries.remove(&process) else { return };
         self.live.release(entry.slot);
+        crash::point("forgotten");
         self.groups.forget(entry.cookie);
         let name = &entry.spec.name;
         if !self.stems.is_empty() && self.entries.values().all(|other| other.spec.name != *name) {

@@ -100,9 +100,14 @@ pub struct Declared {
     pub text: String,
 }
 
+/// The file that is locked.
+pub fn lock_path(directory: &Path) -> PathBuf {
+    directory.join("pmd.lock")
+}
+
 /// One daemon per state directory: the lock is held for life and never inherited.
 pub fn lock(paths: &Paths, directory: &Path) -> Result<OwnedFd, StartError> {
-    let path = directory.join("pmd.lock");
+    let path = lock_path(directory);
     let mut lock = fds::try_lock(&path);
     for _ in 0..LOCK_TRIES {
         if !matches!(lock, Ok(None)) {

@@ -4,8 +4,11 @@
 //! Descriptors are known by their inode numbers, which the live table holds for each process. Nothing
 //! here waits for the keeper once the daemon is up; what it does not take at once is owed to it.
 
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::base::{ChildId, ExitStatus, Pid, Stream};
@@ -20,6 +23,8 @@ use crate::sys::{fds, packet, process};
 
 /// A keeper that has not said all it has to say by then does not speak to us.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The number of the lock; no inode has it.
+const LOCK: u64 = u64::MAX;
 /// Messages taken in one turn.
 const MESSAGES_PER_TURN: usize = 64;
 
@@ -110,6 +115,20 @@ impl Kept {
         if let Ok(key) = fds::inode_of(fd) {
             self.say(Word::Drop { key }, None, key);
         }
+    }
+
+    /// The lock of the home, which is the keeper's too: while it starts another daemon, nobody else
+    /// does. `None`: it has none, or somebody has put another file in its place.
+    pub fn claim_lock(&mut self, path: &Path) -> Option<OwnedFd> {
+        let lock = File::from(self.claim(LOCK)?);
+        let of = |about: Metadata| (about.dev(), about.ino());
+        let is_same = lock.metadata().ok().map(of) == std::fs::metadata(path).ok().map(of);
+        is_same.then(|| lock.into())
+    }
+
+    /// See [`Self::claim_lock`].
+    pub fn hold_lock(&self, lock: &OwnedFd) {
+        self.tell(Word::Hold { key: LOCK }, Some(lock.as_fd()));
     }
 
     fn say(&mut self, word: Word, fd: Option<BorrowedFd<'_>>, key: u64) {

@@ -34,7 +34,7 @@ use crate::sys::args::CArgs;
 use crate::sys::limits::Resource;
 use crate::sys::route::Route;
 use crate::sys::spawn::{Spawn, Spawned};
-use crate::sys::{fds, process};
+use crate::sys::{crash, fds, process};
 
 /// Errors of Linux by number, for stages that fail in the daemon.
 mod errno {
@@ -248,6 +248,7 @@ impl Daemon {
             entry.slot
         };
         self.live.spawning(slot, child, port);
+        crash::point("spawn-before");
         let spawned = self.spawner.spawn(&Spawn {
             program: &self.launcher.program,
             args: &self.launcher.args,
@@ -278,7 +279,9 @@ impl Daemon {
                 return Err(error);
             }
         };
+        crash::point("spawn-after");
         self.live.spawned(slot, pid, self.now);
+        crash::point("spawn-noted");
         if successor {
             self.live.identified(slot, pid, identity(pid));
         } else {
@@ -531,6 +534,7 @@ impl Daemon {
         }
         // Before there is a child: its last words are not lost, whenever both of us die.
         self.kept.hold(fd.as_fd());
+        crash::point("hold-after");
         self.take_pipe(process, stream, fd)
     }
 

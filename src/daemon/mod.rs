@@ -73,12 +73,12 @@ use crate::sorted::{SortedMap, SortedSet};
 use crate::supervisor::Supervisor;
 use crate::supervisor::spec::Environment;
 use crate::supervisor::vocabulary::{Effect, Input, ReplyTo, Request};
-use crate::sys::clock;
 use crate::sys::oom::OomKills;
 use crate::sys::process::Code;
 use crate::sys::signals::Signals;
 use crate::sys::spawn::Spawner;
 use crate::sys::wait::Reaped;
+use crate::sys::{clock, crash};
 
 use aftercare::Aftercare;
 use alarm::AlarmClock;
@@ -393,12 +393,14 @@ impl Daemon {
                 self.reap_due = false;
                 return Ok(());
             };
+            crash::point("reaped");
             match self.children.by_pid(pid) {
                 Some(child) => {
                     self.note_spent(child, cpu);
                     self.children.reaped(child);
                     self.on_exit(child, status);
                     self.settle();
+                    crash::point("exit-told");
                 }
                 None if self.script_ended(pid, status) => {}
                 None if self.event_command_ended(pid, status) => {}

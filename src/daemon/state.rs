@@ -10,8 +10,8 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::supervisor::Snapshot;
-use crate::sys::describe;
 use crate::sys::dir::Dir;
+use crate::sys::{crash, describe};
 
 /// The file in the state directory.
 pub const FILE: &str = "state.json";
@@ -149,7 +149,9 @@ pub fn write(directory: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = Dir::open(directory)?;
     dir.remove(NEW)?;
     let written = write_new(&dir, bytes).and_then(|()| {
+        crash::point("state-synced");
         dir.remove(BACKUP)?;
+        crash::point("state-backup");
         // Without a backup: the first state ever, or a file system without links.
         let _ = fs::hard_link(directory.join(FILE), directory.join(BACKUP));
         dir.rename(NEW, FILE)
@@ -158,12 +160,16 @@ pub fn write(directory: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = dir.remove(NEW);
         return Err(error);
     }
-    dir.sync()
+    crash::point("state-renamed");
+    dir.sync()?;
+    crash::point("state-saved");
+    Ok(())
 }
 
 fn write_new(dir: &Dir, bytes: &[u8]) -> io::Result<()> {
     let mut file = dir.create_new(NEW)?;
     file.write_all(bytes)?;
+    crash::point("state-written");
     file.sync_data()
 }
 

@@ -69,5 +69,8 @@ fn splice(
     let Some(handle) = engine.files.get(file).and_then(LogFile::handle) else {
         return Err(io::Error::from(io::ErrorKind::NotFound));
     };
-    sys::splice::to_file(pipe, handle.as_fd(), offset, length)
+    sys::crash::point("splice-before");
+    let moved = sys::splice::to_file(pipe, handle.as_fd(), offset, length);
+    sys::crash::point("splice-after");
+    moved
 }

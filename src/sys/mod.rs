@@ -16,6 +16,8 @@ pub mod cgroup;
 pub mod channel;
 /// Both clocks, read together, and local time.
 pub mod clock;
+/// Where this process may die, for tests.
+pub mod crash;
 /// Files below a directory that is held open.
 pub mod dir;
 /// Names and texts of error numbers.

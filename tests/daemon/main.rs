@@ -8,6 +8,7 @@ mod channel;
 mod clock;
 mod cluster;
 mod control;
+mod crash_points;
 mod errors;
 mod fields;
 mod groups;
