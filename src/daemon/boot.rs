@@ -29,6 +29,7 @@ use crate::daemon::entries::{Entries, Entry, Pipe};
 use crate::daemon::groups::Groups;
 use crate::daemon::health::Probes;
 use crate::daemon::home::{self, Declared, StartError};
+use crate::daemon::init::Init;
 use crate::daemon::kept::Kept;
 use crate::daemon::key::Key;
 use crate::daemon::launch::Launcher;
@@ -381,6 +382,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         figures: Figures::default(),
         notify,
         waker,
+        init: Init::of_environment(now.mono, kept.pid()),
         kept,
         connections,
         web: parts.web,

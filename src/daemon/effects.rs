@@ -71,7 +71,10 @@ impl Daemon {
             Effect::Release { child } => self.release(child),
             Effect::Forget { process } => self.forget(process),
             Effect::Reply { to, reply } => self.answer_when_saved(to, reply),
-            Effect::Publish(notice) => self.publish(notice),
+            Effect::Publish(notice) => {
+                self.init.stale = true;
+                self.publish(notice);
+            }
             Effect::Save => self.saving.mark(self.now.mono),
         }
     }

@@ -22,6 +22,7 @@ mod entries;
 mod groups;
 mod health;
 mod home;
+mod init;
 mod kept;
 mod key;
 mod launch;
@@ -89,6 +90,7 @@ use connection::Connections;
 use entries::Entries;
 use groups::Groups;
 use health::Probes;
+use init::Init;
 use kept::Kept;
 use key::Key;
 use launch::Launcher;
@@ -167,6 +169,7 @@ pub struct Daemon {
     notify: Option<(NotifySocket, Slot)>,
     waker: Waker,
     kept: Kept,
+    init: Init,
     connections: Connections,
     pending: SortedMap<ReplyTo, Pending>,
     next_reply: u64,
@@ -241,6 +244,7 @@ impl Daemon {
             self.flush_channels();
             self.tell_own_log();
             self.pay_keeper();
+            self.tell_init();
             self.flush_connections();
             self.set_alarm();
             self.watch_files();
@@ -281,6 +285,7 @@ impl Daemon {
             self.cluster.next_deadline(),
             self.figures.next_deadline(),
             self.web.next_deadline(),
+            self.init.next_deadline(),
             self.container.as_ref().and_then(container::Running::next_deadline),
             leaving,
             self.trim_at,
@@ -342,8 +347,10 @@ impl Daemon {
                 _ if self.container.is_some() => self.container_signal(signal),
                 Signal::TERM | Signal::INT | Signal::QUIT => self.on_end_signal(signal),
                 Signal::HUP => {
+                    self.init.reloading(self.now.mono);
                     self.reread_settings();
                     self.reopen_logs();
+                    self.init.reloaded();
                 }
                 Signal::USR2 => self.reopen_logs(),
                 _ => {}
@@ -374,12 +381,14 @@ impl Daemon {
     /// Asks the supervisor to stop everything; its answer ends the daemon.
     fn begin_stop(&mut self) {
         self.ending = Ending::Stopping;
+        self.init.stopping();
         let from = self.reply_to(Pending::Stop);
         self.input(Input::Request { from, request: Request::Shutdown });
     }
 
     /// Says good-bye to the clients, for at most a second, and ends the loop.
     fn leave(&mut self, reason: &str) {
+        self.init.stopping();
         self.finish_saving();
         self.look_after_all();
         self.show_all_lines();

@@ -215,6 +215,11 @@ impl Daemon {
             problems.push(json!({"code": "live-table",
                 "message": "no live table: programs cannot be adopted after a crash"}));
         }
+        if self.kept.lost {
+            problems.push(json!({"code": "keeper",
+                "message": "no keeper: nobody starts this daemon again should it die",
+                "hint": "pmd kill --leave-running, then pmd resurrect (programs keep running)"}));
+        }
         problems.extend(self.web.problems().map(|text| json!({"code": "web", "message": text})));
         let used = fds::open_descriptors();
         let limit = limits::nofile();
@@ -222,7 +227,7 @@ impl Daemon {
             "daemon",
             &json!({
                 "version": env!("CARGO_PKG_VERSION"), "pid": process::own_pid(),
-                "keeper_pid": null, "boot": self.ids.boot(),
+                "keeper_pid": self.kept.pid(), "boot": self.ids.boot(),
                 "uptime": millis(
                     self.now.mono.since(self.started.mono)),
                 "home": self.paths.state,

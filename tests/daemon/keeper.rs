@@ -1,6 +1,8 @@
 //! The keeper: whatever becomes of the daemon, and whatever ends meanwhile.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -170,6 +172,8 @@ fn a_daemon_in_the_background_survives_its_keeper() {
     send(keeper, 9);
     await_gone(keeper);
     home.await_text("logs/pmd.log", "the keeper is dead");
+    let ran = home.pmd(&["doctor"]);
+    assert!(ran.out.contains("no keeper: nobody starts this daemon again"), "{ran:?}");
     // What had fallen to the keeper is supervised as before.
     send(pid, 9);
     home.await_entry("app", |one| one["restarts"] == 1 && one["pid"].is_i64());
@@ -186,4 +190,38 @@ fn without_a_keeper_there_is_none() {
     assert_eq!(home.daemon_pid(), home.first_pid());
     home.murder();
     home.boot();
+}
+
+#[test]
+fn the_init_system_is_told_how_it_goes_and_its_watchdog_fed() {
+    let mut home = Home::without_daemon();
+    let socket = UnixDatagram::bind(home.path("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let heard = |wanted: &str| {
+        let mut buffer = [0; 256];
+        loop {
+            let count = socket.recv(&mut buffer).unwrap_or_else(|_| panic!("never: {wanted}"));
+            let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+            if text.contains(wanted) {
+                return text;
+            }
+        }
+    };
+    let mut command = home.daemon_command();
+    command.env("NOTIFY_SOCKET", home.path("notify")).env("WATCHDOG_USEC", "200000");
+    home.boot_with(command);
+    assert_eq!(heard("READY=1"), "READY=1\nSTATUS=0 online");
+    home.script("app.sh", "echo socket=$NOTIFY_SOCKET; exec sleep 1000");
+    home.ok(&["start", "app.sh"]);
+    heard("STATUS=1 online");
+    heard("WATCHDOG=1");
+    heard("WATCHDOG=1");
+    send(home.first_pid(), 1);
+    assert!(heard("RELOADING=1").contains("MONOTONIC_USEC="));
+    heard("READY=1");
+    // Programs do not see it.
+    home.await_text("logs/app-out.log", "socket=\n");
+    send(home.first_pid(), 15);
+    heard("STOPPING=1");
+    assert!(home.ended().success());
 }

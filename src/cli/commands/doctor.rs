@@ -151,14 +151,19 @@ fn daemon(session: &mut Session, findings: &mut Vec<Finding>) -> Result<Option<V
     let version = about["version"].as_str().unwrap_or("?");
     let pid = about["pid"].as_u64().unwrap_or(0);
     let home = about["home"].as_str().unwrap_or("?");
-    add(Verdict::Ok, format!("version {version}, pid {pid}, {home}"), None);
+    let below = match about["keeper_pid"].as_u64() {
+        Some(keeper) => format!(" below its keeper {keeper}"),
+        None => String::new(),
+    };
+    add(Verdict::Ok, format!("version {version}, pid {pid}{below}, {home}"), None);
     if let Some(text) = version_warning(version, VERSION) {
         add(Verdict::Warn, text, Some(VERSION_HINT));
     }
     for problem in about["problems"].as_array().into_iter().flatten() {
         let text = problem["message"].as_str().unwrap_or("unknown problem").to_owned();
-        // Supervision goes on without the web interface.
-        let verdict = if problem["code"] == "web" { Verdict::Warn } else { Verdict::Fail };
+        // Supervision goes on without the web interface, and without a keeper.
+        let mild = problem["code"] == "web" || problem["code"] == "keeper";
+        let verdict = if mild { Verdict::Warn } else { Verdict::Fail };
         add(verdict, text, problem["hint"].as_str());
     }
     Ok(Some(about))
