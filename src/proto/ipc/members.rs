@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
-use serde_json::Number;
+use serde_json::{Number, Value};
 
 /// Whether `text` is one JSON value. Takes no stack, however deep it is nested.
 #[must_use]
@@ -17,15 +17,37 @@ pub fn members(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = text.trim_start().strip_prefix('{').unwrap_or_default();
     std::iter::from_fn(move || {
         let name;
-        (name, rest) = value(rest.trim_start_matches([',', ' ', '\t', '\r', '\n']))?;
+        (name, rest) = value(after_comma(rest))?;
         let found;
         (found, rest) = value(rest.trim_start().strip_prefix(':')?)?;
         Some((name, found))
     })
 }
 
+/// The elements of an array, in order, as JSON text. Of what is no array there are none. `text`
+/// must be JSON.
+pub fn elements(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text.trim_start().strip_prefix('[').unwrap_or_default();
+    std::iter::from_fn(move || {
+        let found;
+        (found, rest) = value(after_comma(rest))?;
+        Some(found)
+    })
+}
+
+/// What follows the comma, or the opening bracket, before it.
+pub fn after_comma(text: &str) -> &str {
+    text.trim_start_matches([',', ' ', '\t', '\r', '\n'])
+}
+
+/// `text` as a JSON string.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
 /// The value in front, and what follows it; `None`: there is none.
-fn value(text: &str) -> Option<(&str, &str)> {
+pub fn value(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start();
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for (at, byte) in text.bytes().enumerate() {
@@ -89,6 +111,10 @@ mod tests {
                 (r#""e\u0066""#, "null"),
             ]
         );
+        let list = r#" [1, "a,]" ,[{}],{"b":[2]} ,null] "#;
+        let found: Vec<&str> = elements(list).collect();
+        assert_eq!(found, ["1", r#""a,]""#, "[{}]", r#"{"b":[2]}"#, "null"]);
+        assert_eq!(elements("[]").chain(elements("{}")).chain(elements("[ ]")).count(), 0);
         for other in ["{}", " {} ", "[]", "[{\"a\":1}]", "\"{\"", "1", "null"] {
             assert_eq!(members(other).count(), 0, "{other}");
         }

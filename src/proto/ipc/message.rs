@@ -56,11 +56,16 @@ pub struct Message<'a> {
     /// What Node wrapped, in a `NODE_HANDLE`.
     pub inner: Option<&'a str>,
     pub node_version: Option<&'a str>,
-    method: Option<&'a str>,
-    arguments: Option<&'a str>,
-    event: Option<&'a str>,
-    args: Option<&'a str>,
-    pids: Option<&'a str>,
+    pub(super) method: Option<&'a str>,
+    pub(super) arguments: Option<&'a str>,
+    pub(super) callbacks: Option<&'a str>,
+    pub(super) links: Option<&'a str>,
+    pub(super) event: Option<&'a str>,
+    pub(super) args: Option<&'a str>,
+    pub(super) pids: Option<&'a str>,
+    pub(super) from: Option<&'a str>,
+    pub(super) to: Option<&'a str>,
+    pub(super) route: Option<&'a str>,
 }
 
 impl<'a> Message<'a> {
@@ -85,6 +90,11 @@ impl<'a> Message<'a> {
                 "node_version" => &mut message.node_version,
                 "method" => &mut message.method,
                 "arguments" => &mut message.arguments,
+                "callbacks" => &mut message.callbacks,
+                "links" => &mut message.links,
+                "from" => &mut message.from,
+                "to" => &mut message.to,
+                "route" => &mut message.route,
                 "event" => &mut message.event,
                 "args" => &mut message.args,
                 "pids" => &mut message.pids,

@@ -9,6 +9,8 @@
 //! | `lines`   | lines out of what was read, lines on their way to a child |
 //! | `message` | what a line is: the table of classes                      |
 //! | `members` | an object's members as text, without reading their values |
+//! | `dnode`   | a session of intercom: events and functions, both ways    |
+//! | `graft`   | other values in place of some, found by their paths       |
 //! | `pattern` | which events a subscriber wants                           |
 //!
 //! Values are kept as the text they came as: JavaScript sends what `serde_json` cannot hold (lone
@@ -16,6 +18,8 @@
 //!
 //! Source: Node's documentation of `child_process`; observed with Node 20.
 
+pub mod dnode;
+pub mod graft;
 pub mod lines;
 pub mod members;
 pub mod message;
@@ -23,6 +27,7 @@ pub mod pattern;
 
 pub use lines::{Lines, Outgoing, Piece};
 pub use message::{Class, Message};
+pub use pattern::DELIMITER;
 
 /// Tells a Node program that the handle it sent has arrived; until then it holds back all it says.
 pub const HANDLE_ACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
