@@ -118,19 +118,23 @@ pub const FIELDS: &[Field] = &[
     full("ipc", &[]),
     full("ipc_max_line", &[]),
     full("ipc_max_queue", &[]),
-    later("ipc_raw", &[]),
-    later("ipc_delimiter", &[]),
-    later("ipc_wildcard", &["event_options"]),
-    later("intercom", &[]),
-    later("intercom_preload", &[]),
+    full("ipc_raw", &[]),
+    full("ipc_delimiter", &[]),
+    full("ipc_wildcard", &[]),
+    // An object: `ipc_delimiter` and `ipc_wildcard`.
+    full("event_options", &[]),
+    full("intercom", &[]),
+    full("intercom_preload", &[]),
     full("shutdown_with_message", &[]),
-    later("max_runs", &["max"]),
-    later("spin_sleep", &["spin_sleep_time"]),
-    later("forever", &[]),
-    later("spawn_with", &[]),
-    later("setsid", &[]),
-    later("source_dir", &[]),
-    later("hide_env", &[]),
+    full("max_runs", &["max"]),
+    full("spin_sleep", &["spin_sleep_time"]),
+    full("forever", &[]),
+    // An object: the fields of `SPAWN_FIELDS`.
+    full("spawn_with", &[]),
+    full("source_dir", &[]),
+    full("hide_env", &[]),
+    // Every program has a session of its own.
+    no_effect("setsid"),
     no_effect("vizion"),
     no_effect("force"),
     no_effect("source_map_support"),
@@ -162,6 +166,15 @@ pub const LOG_FIELDS: &[(&str, &str)] = &[
     ("type", "log_type"),
     ("full", "log_full"),
 ];
+
+/// What stands inside `spawn_with`, and the field of an app that it is. An `env` in it has no effect
+/// in intercom either.
+pub const SPAWN_FIELDS: &[(&str, &str)] =
+    &[("cwd", "cwd"), ("custom_fds", "stdio"), ("setsid", "setsid"), ("env", "append_env_to_name")];
+
+/// What stands inside `event_options`, and the field of an app that it is.
+pub const EVENT_FIELDS: &[(&str, &str)] =
+    &[("delimiter", "ipc_delimiter"), ("wildcard", "ipc_wildcard")];
 
 /// What stands inside `limits`; `nice` and `oom_score_adj` are fields of an app as well.
 pub const LIMIT_FIELDS: &[Field] = &[

@@ -19,10 +19,11 @@ use crate::config::{
     assemble_env, assemble_logs, assemble_serving, assemble_sharing, assemble_times, files,
     program, words,
 };
+
 use crate::sorted::{SortedMap, sort};
 use crate::supervisor::spec::{
-    AppSpec, Condition, Dependency, Environment, ExecMode, IPC_LIMIT, Ipc, Limits, MAX_INSTANCES,
-    OnDaemonLoss, Restart, Stdin, Terms,
+    AppSpec, Condition, Dependency, Environment, ExecMode, IPC_LIMIT, Intercom, Ipc, Limits,
+    MAX_INSTANCES, OnDaemonLoss, Restart, Stdin, Terms,
 };
 
 /// Exits that are final: a list longer than this names codes twice.
@@ -33,6 +34,12 @@ const MAX_IPC: u64 = 64 * 1024 * 1024;
 
 const IPC: [(&str, Ipc); 4] =
     [("auto", Ipc::Auto), ("node", Ipc::Node), ("fd", Ipc::Fd), ("off", Ipc::Off)];
+
+const INTERCOM: [(&str, Intercom); 3] =
+    [("auto", Intercom::Auto), ("eager", Intercom::Eager), ("off", Intercom::Off)];
+
+/// Bytes of what stands between the segments of an event's name.
+const MAX_DELIMITER: usize = 16;
 
 /// Dependencies of one app.
 const MAX_DEPENDENCIES: usize = 256;
@@ -95,6 +102,13 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
     let serving = assemble_serving::serving(fields, &mut env, &about);
     let times = assemble_times::times(fields);
     let watching = assemble_times::watching(fields, &ground);
+    let max_runs = count(fields, "max_runs").filter(|_| fields.flag("forever") != Some(true));
+    let spin_sleep = fields.duration("spin_sleep");
+    // As intercom has it, whose order of decision then holds.
+    let min_uptime = match (max_runs, spin_sleep) {
+        (None, None) => DEFAULTS.min_uptime,
+        _ => std::time::Duration::ZERO,
+    };
     let terms = Terms {
         namespace,
         interpreter: program.interpreter,
@@ -131,7 +145,9 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
         watch_delay: watching.delay,
         on_event,
         max_restarts: count(fields, "max_restarts").unwrap_or(DEFAULTS.max_restarts),
-        min_uptime: fields.duration("min_uptime").unwrap_or(DEFAULTS.min_uptime),
+        max_runs,
+        spin_sleep,
+        min_uptime: fields.duration("min_uptime").unwrap_or(min_uptime),
         restart_delay: fields.duration("restart_delay").unwrap_or_default(),
         exp_backoff_restart_delay: fields
             .duration("exp_backoff_restart_delay")
@@ -148,6 +164,10 @@ pub(super) fn assemble(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> Opti
             .unwrap_or_default(),
         shutdown_with_message: fields.flag("shutdown_with_message").unwrap_or(false),
         ipc,
+        ipc_raw: fields.flag("ipc_raw").unwrap_or(false),
+        ipc_delimiter: delimiter(fields),
+        ipc_wildcard: fields.flag("ipc_wildcard").unwrap_or(true),
+        intercom: fields.choice("intercom", &INTERCOM).unwrap_or_default(),
         ipc_max_line: ipc_limit(fields, "ipc_max_line"),
         ipc_max_queue: ipc_limit(fields, "ipc_max_queue"),
         wait_ready: fields.flag("wait_ready").unwrap_or(false),
@@ -258,12 +278,19 @@ fn program(
     args: Vec<String>,
 ) -> Option<Program> {
     let interpreter = fields.word("interpreter");
-    let interpreter_args = fields.list("interpreter_args").unwrap_or_default();
+    let mut interpreter_args = fields.list("interpreter_args").unwrap_or_default();
+    if fields.flag("intercom_preload") == Some(true) {
+        interpreter_args.splice(0..0, ["-r", "intercom"].map(str::to_owned));
+    }
+    let source_dir = fields.word("source_dir");
     if fields.peek("script").is_none() {
         fields.app_error(Problem::new("'script' is missing"));
         return None;
     }
-    let script = fields.word("script")?;
+    let mut script = fields.word("script")?;
+    if let Some(dir) = source_dir {
+        script = format!("{}/{}", dir.trim_end_matches('/'), script.trim_start_matches('/'));
+    }
     let file = ground.absolute(&script);
     let in_path = program::find_in_path(&script, path, &ground.cwd);
     let is_line = !file.is_file()
@@ -387,6 +414,14 @@ fn ipc_limit(fields: &mut Fields<'_, '_>, name: &'static str) -> u64 {
     }
 }
 
+fn delimiter(fields: &mut Fields<'_, '_>) -> Option<String> {
+    let fits = |text: &str| !text.is_empty() && text.len() <= MAX_DELIMITER;
+    let given = fields.read("ipc_delimiter", "1 to 16 bytes", |value| {
+        value.as_str().filter(|text| fits(text)).map(str::to_owned)
+    });
+    given.filter(|text| text != "::")
+}
+
 fn account(fields: &mut Fields<'_, '_>, name: &'static str) -> Option<String> {
     fields.read(name, "a name or a number", |value| {
         let text = fields::as_plain(value)?;
@@ -443,6 +478,12 @@ fn stdin(fields: &mut Fields<'_, '_>) -> Stdin {
         match (index, value.as_str()) {
             (0, Some("null")) | (1 | 2, Some("pipe")) => {}
             (0, Some("pipe")) => stdin = Stdin::Pipe,
+            // As intercom writes it.
+            (at, None) if value.as_i64() == Some(-1) => {
+                if at == 0 {
+                    stdin = Stdin::Pipe;
+                }
+            }
             (_, Some("null" | "inherit")) => unsupported_stdio(fields, &entry, value),
             _ if value.is_u64() => unsupported_stdio(fields, &entry, value),
             _ => {

@@ -19,6 +19,16 @@ pub(super) fn inherited(
     fields: &mut Fields<'_, '_>,
     shared: &mut Shared,
 ) -> (Rc<Environment>, bool) {
+    let hidden = fields.list("hide_env").unwrap_or_default();
+    let (inherited, all) = not_filtered(fields, shared);
+    if hidden.is_empty() {
+        return (inherited, all);
+    }
+    let is_shown = |(name, _): &(&str, &str)| !hidden.iter().any(|hidden| hidden == name);
+    (Rc::new(inherited.iter().filter(is_shown).collect()), all)
+}
+
+fn not_filtered(fields: &mut Fields<'_, '_>, shared: &mut Shared) -> (Rc<Environment>, bool) {
     let origin = fields.report.origin;
     let by_default = origin.dialect != Dialect::Pmd;
     let inherit = fields.flag("inherit_env");

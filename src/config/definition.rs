@@ -16,8 +16,8 @@ use crate::json::object;
 use crate::supervisor::schedule::Schedule;
 use crate::supervisor::spec::{
     Address, AppSpec, Check, ClusterPolicy, Condition, Dependency, Environment, HealthCheck,
-    IPC_LIMIT, Ipc, Limits, LogBoth, LogFormat, LogFull, LogTarget, OnDaemonLoss, OnFail, Overlap,
-    Ports, Restart, Serving, Stdin, Words,
+    IPC_LIMIT, Intercom, Ipc, Limits, LogBoth, LogFormat, LogFull, LogTarget, OnDaemonLoss, OnFail,
+    Overlap, Ports, Restart, Serving, Stdin, Words,
 };
 
 /// The fields in which a spec differs from the defaults; `name`, `script`, `cwd` and `inherit_env`
@@ -214,6 +214,10 @@ fn limits(limits: &Limits) -> Map<String, Value> {
 
 fn life(spec: &AppSpec) -> Vec<Field> {
     let backoff = DEFAULTS.exp_backoff_restart_delay;
+    let min_uptime = match (spec.max_runs, spec.spin_sleep) {
+        (None, None) => DEFAULTS.min_uptime,
+        _ => Duration::ZERO,
+    };
     vec![
         field("autostart", spec.autostart, !spec.autostart),
         field("restart", restart_word(spec.restart), spec.restart != Restart::Always),
@@ -227,7 +231,9 @@ fn life(spec: &AppSpec) -> Vec<Field> {
         field("overlap", spec.overlap.word(), spec.overlap != Overlap::Skip),
         field("stop_exit_codes", spec.stop_exit_codes.clone(), !spec.stop_exit_codes.is_empty()),
         field("max_restarts", spec.max_restarts, spec.max_restarts != DEFAULTS.max_restarts),
-        time("min_uptime", spec.min_uptime, DEFAULTS.min_uptime),
+        optional("max_runs", spec.max_runs),
+        optional("spin_sleep", spec.spin_sleep.map(units::exact_duration)),
+        time("min_uptime", spec.min_uptime, min_uptime),
         time("restart_delay", spec.restart_delay, Duration::ZERO),
         time("exp_backoff_restart_delay", spec.exp_backoff_restart_delay, backoff),
         optional("max_memory_restart", spec.max_memory_restart),
@@ -248,6 +254,10 @@ fn life(spec: &AppSpec) -> Vec<Field> {
         ),
         field("shutdown_with_message", spec.shutdown_with_message, spec.shutdown_with_message),
         field("ipc", spec.ipc.word(), spec.ipc != Ipc::Auto),
+        field("ipc_raw", spec.ipc_raw, spec.ipc_raw),
+        optional("ipc_delimiter", spec.ipc_delimiter.as_deref()),
+        field("ipc_wildcard", spec.ipc_wildcard, !spec.ipc_wildcard),
+        field("intercom", spec.intercom.word(), spec.intercom != Intercom::Auto),
         field("ipc_max_line", spec.ipc_max_line, spec.ipc_max_line != IPC_LIMIT),
         field("ipc_max_queue", spec.ipc_max_queue, spec.ipc_max_queue != IPC_LIMIT),
         field("wait_ready", spec.wait_ready, spec.wait_ready),

@@ -128,6 +128,10 @@ impl<'a, 'r> Fields<'a, 'r> {
         let entry = Entry { shown: shorten(key), path, value };
         match app::find(key) {
             Some(field) if field.name == "log" => self.enter_log(entry),
+            Some(field) if field.name == "spawn_with" => self.enter_group(app::SPAWN_FIELDS, entry),
+            Some(field) if field.name == "event_options" => {
+                self.enter_group(app::EVENT_FIELDS, entry);
+            }
             Some(field) if field.name == "limits" => self.enter_limits(&entry),
             Some(field) => self.enter_field(field, entry),
             None => match app::snake_case(key).strip_prefix("env_") {
@@ -158,19 +162,31 @@ impl<'a, 'r> Fields<'a, 'r> {
     }
 
     fn enter_log(&mut self, entry: Entry<'a>) {
+        if entry.value.is_object() {
+            self.enter_group(app::LOG_FIELDS, entry);
+        } else {
+            self.keep("log_file", entry);
+        }
+    }
+
+    /// Enters the fields of an app that stand in an object.
+    fn enter_group(&mut self, group: &'static [(&str, &str)], entry: Entry<'a>) {
+        if entry.value.is_null() && !self.report.is_strict() {
+            return;
+        }
         let Some(inner) = entry.value.as_object() else {
-            return self.keep("log_file", entry);
+            return self.wrong(&entry, "an object");
         };
         for (key, value) in inner {
             let nested = entry.nested(key, value);
-            let field = app::LOG_FIELDS
+            let field = group
                 .iter()
                 .find(|(name, _)| *name == app::snake_case(key))
                 .and_then(|(_, field)| app::find(field));
             match field {
                 Some(field) => self.enter_field(field, nested),
                 None => {
-                    let names = app::LOG_FIELDS.iter().map(|(name, _)| *name);
+                    let names = group.iter().map(|(name, _)| *name);
                     self.unknown(&nested, suggest::nearest(key, names));
                 }
             }

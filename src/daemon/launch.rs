@@ -291,7 +291,7 @@ impl Daemon {
             shown.begin(child);
         }
         let has_channel = offer.is_some();
-        let channel = offer.and_then(|offer| self.open_channel(child, offer));
+        let channel = offer.and_then(|offer| self.open_channel(child, offer, spec));
         let stdin = stdin.map(|(_, write)| {
             let _ = fds::set_nonblocking(&write, true);
             File::from(write)

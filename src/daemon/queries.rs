@@ -103,6 +103,7 @@ impl Daemon {
         self.prepare_log_names(id);
         let last_output = self.shown_output(id);
         let resources = self.resources(id);
+        let channel = self.channel_facts(id);
         let Some(process) = self.supervisor.process(id) else { return Facts::default() };
         let spec = process.spec();
         let source_changed = spec.source.as_deref().is_some_and(|source| {
@@ -127,6 +128,7 @@ impl Daemon {
             source_changed,
             error: answers::errored_text(process),
             resources,
+            channel,
             config: effective(spec),
             last_output,
             last_lines: self

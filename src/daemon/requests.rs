@@ -117,6 +117,12 @@ impl Daemon {
             Ask::ReloadLogs(targets) => Some(self.on_logs(targets, LogWork::Reopen)),
             Ask::SendLine { process, line } => Some(self.send_line(&process, &line)),
             Ask::IpcSend { target, message } => Some(self.send_message_to(&target, &message)),
+            Ask::IpcEmit { target, event, args, answer } => {
+                self.emit_to(client, tag, &target, (&event, &args), answer)
+            }
+            Ask::IpcCall { function, args, answer } => {
+                self.call_function(client, tag, &function, &args, answer)
+            }
             Ask::IpcDisconnect(target) => Some(self.disconnect(&target)),
             Ask::Trigger(trigger) => self.trigger(client, tag, trigger),
             Ask::Wait { processes, until, timeout } => {

@@ -13,7 +13,9 @@ use crate::supervisor::process::{
 };
 use crate::supervisor::restart::{History, RestartPolicy, Verdict};
 use crate::supervisor::timers::{Due, Timer};
-use crate::supervisor::vocabulary::{Effect, ErroredReason, NoticeKind, RestartReason, Status};
+use crate::supervisor::vocabulary::{
+    Effect, ErroredReason, NoticeKind, RestartReason, Status, Turn,
+};
 
 /// After `SIGKILL`: what lives longer than this is reported as not to be stopped.
 pub const LINGER: Duration = Duration::from_secs(1);
@@ -158,10 +160,11 @@ impl Process {
         let age = cx.now.mono.since(*self.history.begun.get_or_insert(life.started.mono));
         let verdict = RestartPolicy(&self.spec).judge(&mut self.history, uptime, age, status);
         let unstable = self.history.unstable;
+        let turn = self.turn(uptime);
         let verdict = if self.goal == Goal::Up && !cx.halting { verdict } else { Verdict::Finish };
         let wanted = RestartPolicy(&self.spec).is_wanted(status);
         let crashed =
-            |restart_in| NoticeKind::Crashed { pid: life.pid, status, uptime, restart_in };
+            |restart_in| NoticeKind::Crashed { pid: life.pid, status, uptime, restart_in, turn };
 
         let reason = match verdict {
             Verdict::Restart { after } => {
@@ -190,7 +193,7 @@ impl Process {
                 }
                 self.tell(cx);
                 let status = Some(status);
-                self.publish(NoticeKind::Stopped { status, uptime, commanded: false }, cx);
+                self.publish(NoticeKind::Stopped { status, uptime, commanded: false, turn }, cx);
                 if wanted { ExitReason::Finished } else { ExitReason::Crash }
             }
             Verdict::GiveUp => {
@@ -203,6 +206,13 @@ impl Process {
         self.unwatch(cx);
         self.exits.record(Exit { at: cx.now.wall, status, uptime, reason });
         Change::Died { status, uptime, verdict, unstable, failing_since }
+    }
+
+    /// What intercom says of a run that has ended.
+    fn turn(&self, uptime: Duration) -> Option<Turn> {
+        RestartPolicy(&self.spec)
+            .counts_runs()
+            .then(|| Turn { runs: self.history.runs, spinning: uptime < self.spec.min_uptime })
     }
 
     pub(super) fn back_off(&mut self, after: Duration, birth: Birth, cx: &mut Context<'_>) {
@@ -225,7 +235,10 @@ impl Process {
         self.tell(cx);
         if before.is_some_and(|status| status != Status::Stopped) {
             let uptime = Duration::ZERO;
-            self.publish(NoticeKind::Stopped { status: None, uptime, commanded: true }, cx);
+            self.publish(
+                NoticeKind::Stopped { status: None, uptime, commanded: true, turn: None },
+                cx,
+            );
         }
         Change::Rested
     }
@@ -445,6 +458,10 @@ impl Process {
                 ) => ExitReason::Stop,
             };
             self.exits.record(Exit { at: cx.now.wall, status, uptime, reason });
+            if reason != ExitReason::Unhealthy {
+                // That one is judged.
+                self.history.runs = self.history.runs.saturating_add(1);
+            }
         }
         if let (true, RestartReason::Health, Some((status, uptime))) = (again, ending.reason, exit)
         {
@@ -465,7 +482,8 @@ impl Process {
             self.tell(cx);
             let (status, uptime) = exit.unzip();
             let uptime = uptime.unwrap_or_default();
-            self.publish(NoticeKind::Stopped { status, uptime, commanded: true }, cx);
+            let turn = self.turn(uptime);
+            self.publish(NoticeKind::Stopped { status, uptime, commanded: true, turn }, cx);
         }
         Change::Ended { status: exit.map(|(status, _)| status), killed: ending.killed }
     }
@@ -482,7 +500,10 @@ impl Process {
         self.release(ending, cx);
         self.tell(cx);
         let told = Some(status);
-        self.publish(NoticeKind::Stopped { status: told, uptime, commanded: false }, cx);
+        self.publish(
+            NoticeKind::Stopped { status: told, uptime, commanded: false, turn: None },
+            cx,
+        );
         let (verdict, unstable, failing_since) = (Verdict::Finish, 0, cx.now.mono);
         Change::Died { status, uptime, verdict, unstable, failing_since }
     }

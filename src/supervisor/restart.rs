@@ -7,6 +7,14 @@
 //! | was shorter (*unstable*)        | a restart after a pause that grows with each such run    |
 //! | was the `max_restarts`th such   | nothing: [`Verdict::GiveUp`]                             |
 //!
+//! With `max_runs` or `spin_sleep` it is decided as intercom does:
+//!
+//! | the run                         | what follows                                             |
+//! |---------------------------------|----------------------------------------------------------|
+//! | was the `max_runs`th            | nothing                                                  |
+//! | was shorter than `min_uptime`   | a restart after `spin_sleep`, without one nothing        |
+//! | any other                       | a restart at once, or after `restart_delay`              |
+//!
 //! The pause begins at `exp_backoff_restart_delay`, grows by half each time up to [`LONGEST_PAUSE`]
 //! and begins anew only after a run of [`FORGET_AFTER`]. It is never shorter than `restart_delay`.
 
@@ -30,6 +38,8 @@ const SPAWN_PAUSE: Duration = Duration::from_millis(100);
 pub struct History {
     /// Unstable runs since the last stable one.
     pub unstable: u32,
+    /// Runs that have ended since it was asked to start, where intercom's order holds.
+    pub runs: u32,
     /// The last pause, in milliseconds; zero: there was none.
     pause: u32,
     /// When the first of those unstable runs began.
@@ -72,6 +82,9 @@ impl RestartPolicy<'_> {
 
     /// The same for a run that was ended because it was unhealthy.
     pub fn judge_run(self, history: &mut History, uptime: Duration, age: Duration) -> Verdict {
+        if self.counts_runs() {
+            return self.judge_as_intercom(history, uptime);
+        }
         if uptime >= FORGET_AFTER {
             history.pause = 0;
         }
@@ -91,6 +104,25 @@ impl RestartPolicy<'_> {
             Duration::ZERO
         };
         Verdict::Restart { after: pause.max(self.0.restart_delay) }
+    }
+
+    /// Whether intercom's order of decision holds.
+    pub fn counts_runs(self) -> bool {
+        self.0.max_runs.is_some() || self.0.spin_sleep.is_some()
+    }
+
+    fn judge_as_intercom(self, history: &mut History, uptime: Duration) -> Verdict {
+        history.runs = history.runs.saturating_add(1);
+        let spinning = uptime < self.0.min_uptime;
+        history.unstable = if spinning { history.unstable.saturating_add(1) } else { 0 };
+        if self.0.max_runs.is_some_and(|most| history.runs >= most) {
+            return Verdict::Finish;
+        }
+        match self.0.spin_sleep.filter(|pause| !pause.is_zero()) {
+            _ if !spinning => Verdict::Restart { after: self.0.restart_delay },
+            Some(pause) => Verdict::Restart { after: pause.max(self.0.restart_delay) },
+            None => Verdict::GiveUp,
+        }
     }
 
     /// Judges a spawn that failed because the host was short of something.
@@ -201,6 +233,26 @@ mod tests {
             pauses(&spec, &[stable, SHORT, SHORT]),
             [restart(120), restart(120), restart(150)]
         );
+    }
+
+    #[test]
+    fn runs_are_counted_as_intercom_does() {
+        let long = Duration::from_secs(2);
+        let mut spec = spec("web");
+        spec.max_runs = Some(3);
+        assert_eq!(pauses(&spec, &[long, long, long]), [restart(0), restart(0), Verdict::Finish]);
+        // Short, and no pause after such a run: final.
+        assert_eq!(pauses(&spec, &[long, SHORT]), [restart(0), Verdict::GiveUp]);
+        spec.spin_sleep = Some(Duration::from_millis(70));
+        assert_eq!(
+            pauses(&spec, &[SHORT, long, SHORT]),
+            [restart(70), restart(0), Verdict::Finish]
+        );
+        spec.max_runs = Some(0);
+        assert_eq!(pauses(&spec, &[long]), [Verdict::Finish]);
+        spec.max_runs = None;
+        spec.spin_sleep = Some(Duration::ZERO);
+        assert_eq!(pauses(&spec, &[long, SHORT]), [restart(0), Verdict::GiveUp]);
     }
 
     #[test]

@@ -130,6 +130,10 @@ pub struct Terms {
     pub on_event: Vec<String>,
     /// Consecutive unstable runs that end in `errored`; 0: never.
     pub max_restarts: u32,
+    /// With either of these intercom's order of decision holds: runs, not restarts, after which the
+    /// end is final; and the pause after a short run, without which such a run is final.
+    pub max_runs: Option<u32>,
+    pub spin_sleep: Option<Duration>,
     /// A run at least this long is stable.
     pub min_uptime: Duration,
     /// Pause before every automatic restart.
@@ -155,6 +159,13 @@ pub struct Terms {
 
     /// Whether there is a channel, and who is told of it.
     pub ipc: Ipc,
+    /// Frames of intercom and ipevents are told as messages, too.
+    pub ipc_raw: bool,
+    /// Between the segments of intercom's events, where subscribers choose; `None`: `::`.
+    pub ipc_delimiter: Option<String>,
+    /// Whether `*` and `**` mean something to them.
+    pub ipc_wildcard: bool,
+    pub intercom: Intercom,
     /// A longer line of the child is thrown away, in bytes.
     pub ipc_max_line: u64,
     /// What waits for the child at most, in bytes.
@@ -216,6 +227,8 @@ impl Default for Terms {
             on_event: Vec::new(),
             watch_delay: Duration::from_millis(200),
             max_restarts: 16,
+            max_runs: None,
+            spin_sleep: None,
             min_uptime: Duration::from_secs(1),
             restart_delay: Duration::ZERO,
             exp_backoff_restart_delay: Duration::from_millis(100),
@@ -228,6 +241,10 @@ impl Default for Terms {
             on_daemon_loss: OnDaemonLoss::default(),
             shutdown_with_message: false,
             ipc: Ipc::default(),
+            ipc_raw: false,
+            ipc_delimiter: None,
+            ipc_wildcard: true,
+            intercom: Intercom::default(),
             ipc_max_line: IPC_LIMIT,
             ipc_max_queue: IPC_LIMIT,
             wait_ready: false,
@@ -310,6 +327,8 @@ record!(Terms {
     watch_delay,
     on_event,
     max_restarts,
+    max_runs,
+    spin_sleep,
     min_uptime,
     restart_delay,
     exp_backoff_restart_delay,
@@ -322,6 +341,10 @@ record!(Terms {
     on_daemon_loss,
     shutdown_with_message,
     ipc,
+    ipc_raw,
+    ipc_delimiter,
+    ipc_wildcard,
+    intercom,
     ipc_max_line,
     ipc_max_queue,
     wait_ready,
@@ -450,6 +473,20 @@ pub enum Ipc {
 }
 
 words!(Ipc { Auto = "auto", Node = "node", Fd = "fd", Off = "off" });
+
+/// Who opens a session of intercom.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Intercom {
+    /// The program.
+    #[default]
+    Auto,
+    /// The daemon, before the program runs.
+    Eager,
+    /// Nobody: its frames are messages as any other.
+    Off,
+}
+
+words!(Intercom { Auto = "auto", Eager = "eager", Off = "off" });
 
 /// The default of both limits of a channel, in bytes.
 pub const IPC_LIMIT: u64 = 1024 * 1024;

@@ -536,6 +536,7 @@ pub enum NoticeKind {
         status: Option<ExitStatus>,
         uptime: Duration,
         commanded: bool,
+        turn: Option<Turn>,
     },
     /// Ended by itself, not as wanted.
     Crashed {
@@ -543,6 +544,7 @@ pub enum NoticeKind {
         status: ExitStatus,
         uptime: Duration,
         restart_in: Option<Duration>,
+        turn: Option<Turn>,
     },
     Errored {
         reason: ErroredReason,
@@ -578,6 +580,15 @@ pub enum NoticeKind {
         fields: Vec<&'static str>,
     },
     Deleted,
+}
+
+/// What intercom says of the end of a run, where its order of decision holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Turn {
+    /// Runs that have ended since the process was asked to start.
+    pub runs: u32,
+    /// It was shorter than `min_uptime`.
+    pub spinning: bool,
 }
 
 /// Why a process was started again.

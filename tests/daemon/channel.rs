@@ -419,3 +419,144 @@ esac; done"#,
     assert_eq!(dead["data"]["code"], "OPERATION_FAILED", "{dead}");
     assert_eq!(dead["data"]["details"]["why"], "it does not run, or has closed its channel");
 }
+
+/// A program that speaks intercom without a library: it asks, answers, and says what it is asked.
+const INTERCOM: &str = r#"
+say() { printf '%s\n' "$1" >&3; }
+none='{}'
+call() { say "{\"method\":$1,\"arguments\":$2,\"callbacks\":${3:-$none},\"links\":${4:-[]}}"; }
+say '{"method":"methods","arguments":[{"emit":"[Function]"}],"callbacks":{"4":["0","emit"]},"links":[]}'
+read -r line <&3; printf '%s\n' "$line" >hello
+call 0 '["child::hello",{"n":21,"me":"[Circular]"},"[Function]"]' '{"9":["2"]}' '[{"from":["1"],"to":["1","me"]}]'
+call 0 '["exit"]'
+call 0 '[["child","lone"],1]'
+call 77 '[]'
+while IFS= read -r line <&3; do
+printf '%s\n' "$line" >>heard
+case $line in
+*'"question"'*) id=${line#*\"callbacks\":\{\"}; id=${id%%\"*}; call "$id" '[null,42,"[Function]"]' '{"10":["2"]}' ;;
+*'{"method":10,'*'"callbacks":{"'*) id=${line#*\"callbacks\":\{\"}; id=${id%%\"*}; call "$id" '["again"]' ;;
+*'"end"'*) exit 0 ;;
+esac
+done"#;
+
+fn start_intercom(home: &Home, more: Value) {
+    let script = home.script("intercom.sh", INTERCOM);
+    let mut config = json!({"name": "i", "script": script, "ipc": "fd", "autorestart": false});
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let reply = home.control().ask("command", &json!({"action": "start", "config": config}));
+    assert_eq!(reply["data"]["ok"], true, "{reply}");
+}
+
+const METHODS: &str = r#"{"method":"methods","arguments":[{"emit":"[Function]"}],"callbacks":{"0":["0","emit"]},"links":[]}"#;
+
+#[test]
+fn a_program_that_speaks_intercom_is_heard_asked_and_answered() {
+    let home = Home::new();
+    let mut events = listener(&home);
+    let mut chosen = home.control();
+    let names = json!({"events": ["channel_event"], "names": ["child::*"]});
+    chosen.ask("subscribe", &names);
+    start_intercom(&home, json!({}));
+    assert_eq!(next(&mut events, "intercom:rpcready")["payload"], json!({}));
+    let hello = next(&mut events, "intercom:event")["payload"].take();
+    let function = hello["args"][1]["$fn"].as_str().unwrap().to_owned();
+    assert_eq!(
+        hello,
+        json!({"event": "child::hello", "args": [{"n": 21, "me": {"$ref": ["0"]}}, {"$fn": function}]})
+    );
+    assert_eq!(home.read("hello").trim(), METHODS);
+    assert_eq!(next(&mut events, "intercom:warn")["payload"], json!({"reason": "reserved"}));
+    let lone = next(&mut events, "intercom:event")["payload"].take();
+    assert_eq!(lone, json!({"event": "child::lone", "args": [1]}));
+    assert_eq!(next(&mut events, "intercom:warn")["payload"], json!({"reason": "unknown-method"}));
+    assert_eq!(chosen.line().unwrap()["data"]["payload"]["event"], "child::hello");
+
+    let mut control = home.control();
+    let ask = json!({"target": "i", "event": "question", "args": [41, {"$ref": ["0"]}], "timeout_ms": 60_000});
+    let answered = control.ask("ipc.request", &ask)["data"]["results"][0].take();
+    let back = answered["answer"][2]["$fn"].as_str().unwrap().to_owned();
+    let answer = json!([null, 42, {"$fn": back}]);
+    assert_eq!(
+        answered,
+        json!({"id": 0, "name": "i", "written": true, "reason": null, "answer": answer})
+    );
+    let call = json!({"fn": back, "args": ["x"], "timeout_ms": 60_000});
+    assert_eq!(control.ask("ipc.call", &call)["data"]["results"][0]["answer"], json!(["again"]));
+    let quiet = json!({"fn": function, "args": []});
+    assert_eq!(control.ask("ipc.call", &quiet)["data"]["results"][0]["written"], true);
+    let shown = home.ok(&["show", "i"]);
+    assert!(shown.out.contains("open: intercom"), "{shown:?}");
+    let printed = home.ok(&["ipc", "request", "i", "question", "41", "--timeout", "60s"]);
+    assert!(printed.out.starts_with("[null,42,{\"$fn\":"), "{printed:?}");
+
+    for (data, code, reason) in [
+        (json!({"target": "i", "event": "exit"}), "INVALID_ARGUMENT", None),
+        (json!({"target": "i", "event": 7}), "INVALID_ARGUMENT", None),
+        (json!({"target": "i"}), "INVALID_ARGUMENT", None),
+        (
+            json!({"target": "i", "event": "e", "args": [{"$fn": "12345:9"}]}),
+            "OPERATION_FAILED",
+            Some("gone"),
+        ),
+        (json!({"target": "i", "event": "mute", "timeout_ms": 1}), "TIMEOUT", Some("timeout")),
+    ] {
+        let refused = control.ask("ipc.request", &data);
+        assert_eq!(refused["data"]["code"], code, "{refused}");
+        assert_eq!(refused["data"]["details"]["reason"].as_str(), reason, "{refused}");
+    }
+    let emitted = control.ask("ipc.emit", &json!({"target": "i", "event": ["a", "end"]}));
+    assert_eq!(emitted["data"]["results"][0]["written"], true, "{emitted}");
+    next(&mut events, "intercom:rpcexit");
+    next(&mut events, "ipc:disconnected");
+    next(&mut events, "stopped");
+    let gone = control.ask("ipc.call", &json!({"fn": function}));
+    assert_eq!(gone["data"]["details"]["reason"], "gone", "{gone}");
+    // What an earlier run passed means nothing to the next.
+    home.ok(&["start", "i"]);
+    next(&mut events, "intercom:rpcready");
+    let gone = control.ask("ipc.call", &json!({"fn": function}));
+    assert_eq!(gone["data"]["details"]["reason"], "gone", "{gone}");
+    let heard = home.read("heard");
+    let first = heard.lines().next().unwrap();
+    assert_eq!(
+        first,
+        r#"{"method":4,"arguments":["question",41,"[Circular]","[Function]"],"callbacks":{"1":["3"]},"links":[{"from":["1"],"to":["2"]}]}"#
+    );
+}
+
+#[test]
+fn who_opens_the_session_is_configured() {
+    let home = Home::new();
+    let mut events = listener(&home);
+    let script = home.script(
+        "eager.sh",
+        "read -r line <&3; printf '%s\\n' \"$line\" >first; printf '%s\\n' \"$line\" >&3; exec sleep 100",
+    );
+    let config = json!({"name": "e", "script": script, "ipc": "fd", "intercom": "eager"});
+    home.control().ask("command", &json!({"action": "start", "config": config}));
+    next(&mut events, "intercom:rpcready");
+    assert_eq!(home.read("first").trim(), METHODS);
+    // Without intercom its frames are messages as any other.
+    let config = json!({"name": "off", "script": "sh", "args": ["-c", format!("echo '{METHODS}' >&3")],
+        "ipc": "fd", "intercom": "off", "autorestart": false});
+    home.control().ask("command", &json!({"action": "start", "config": config}));
+    assert_eq!(next(&mut events, "process:msg")["payload"]["raw"]["method"], "methods");
+    let none = home.control().ask("ipc.emit", &json!({"target": "e", "event": "x"}));
+    assert_eq!(none["data"]["results"][0]["written"], true, "{none}");
+}
+
+#[test]
+fn runs_are_counted_where_that_is_asked_for() {
+    let home = Home::new();
+    let mut events = listener(&home);
+    let script = home.script("runs.sh", "exit 3");
+    let config = json!({"name": "r", "script": script, "max_runs": 2});
+    home.control().ask("command", &json!({"action": "start", "config": config}));
+    let first = next(&mut events, "crashed");
+    let of = |event: &Value, key: &str| event["details"][key].clone();
+    assert_eq!((of(&first, "runs"), of(&first, "spinning")), (json!(1), json!(false)));
+    let second = next(&mut events, "crashed");
+    assert_eq!((of(&second, "runs"), of(&second, "will_restart")), (json!(2), json!(false)));
+    next(&mut events, "stopped");
+}

@@ -26,10 +26,15 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
         let label = lines.labels.of_entry(Entry(process));
         lines.make_room(&label);
     }
-    let follow = parsed.flag("follow");
+    let channel = parsed.flag("channel");
+    let follow = parsed.flag("follow") || channel;
+    let kind = if channel { "channel_event" } else { "process_event" };
     if follow {
-        let subscription = json!({"events": ["process_event"], "processes": targets, "backlog": 0});
+        let subscription = json!({"events": [kind], "processes": targets, "backlog": 0});
         session.question("subscribe", &subscription)?;
+    }
+    if channel {
+        return forever(session, kind, &mut lines);
     }
     let question = json!({"processes": targets, "since": since.map(when::rfc3339)});
     let reply = session.question("get_events", &question)?;
@@ -40,14 +45,18 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
     if !follow {
         return Ok(Exit::Done);
     }
+    forever(session, kind, &mut lines)
+}
+
+fn forever(session: &mut Session, kind: &str, lines: &mut Lines) -> Run {
     loop {
         let client = session.client()?;
         let Some(message) = client.event()? else {
             return Err(Failure::new(Exit::NoDaemon, "the daemon has ended").into());
         };
-        if message.kind == "process_event" {
+        if message.kind == kind {
             let event = logs::stamped(&message);
-            print(session, &event, message.timestamp.as_deref(), &mut lines)?;
+            print(session, &event, message.timestamp.as_deref(), lines)?;
             session.screen.flush()?;
         }
     }

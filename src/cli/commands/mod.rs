@@ -16,6 +16,8 @@ pub mod from_pm2;
 pub mod help;
 /// init and check.
 pub mod init;
+/// ipc.
+pub mod ipc;
 /// install-links.
 pub mod links;
 /// list.

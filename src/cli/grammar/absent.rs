@@ -70,7 +70,6 @@ const LATER: &[&str] = &[
     "dashboard",
     "imonit",
     "info-agent",
-    "ipc",
     "ipevents",
     "link",
     "man",

@@ -58,6 +58,13 @@ pub const COMMANDS: &[Command] = &[
         .takes("<target> <action> [parameter]", Count::AtLeastTwo)
         .about("Have programs carry out an action, and print their answers")
         .examples(["pmd trigger web heapdump", "pmd trigger all log-level debug"]),
+    command("ipc", Group::Act, c::ipc::run)
+        .takes(
+            "<emit|request|call|send|disconnect> <target> [event|message] [values...]",
+            Count::AtLeastTwo,
+        )
+        .about("Say something to programs over their channel, or ask them")
+        .examples(["pmd ipc request web question 41", "pmd ipc send web '{\"type\":\"hello\"}'"]),
     command("apply", Group::Act, c::apply::run)
         .aliases(&["startOrReload", "startOrRestart", "startOrGracefulReload"])
         .takes("[file...]", Count::Any)
@@ -93,7 +100,7 @@ pub const COMMANDS: &[Command] = &[
         .takes("[targets...]", Count::Any)
         .about("Show what happened to processes")
         .options(o::EVENTS)
-        .examples(["pmd events web", "pmd events -f --json"]),
+        .examples(["pmd events -f web", "pmd events --channel --json"]),
     command("env", Group::Look, c::look::env)
         .takes("<target>", Count::ExactlyOne)
         .about("Show the environment of a process, secrets masked")

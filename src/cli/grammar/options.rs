@@ -260,6 +260,7 @@ pub const LOG_OPTIONS: &[Opt] = &[
 pub const EVENTS: &[Opt] = &[
     Opt::flag("follow", "wait for more").short('f'),
     Opt::value("since", Kind::Text, "DUR|TIME", "only events after this"),
+    Opt::flag("channel", "what programs say over their channel, as it comes"),
 ];
 
 pub const REVEALING: &[Opt] = &[REVEAL];

@@ -71,7 +71,11 @@ impl Lines {
         if self.look.raw {
             return None;
         }
-        Some(format!("{}* {}\n", self.front(data, timestamp), happening(data)))
+        let front = self.front(data, timestamp);
+        if let Some(payload) = data.get("payload") {
+            return Some(format!("{front}> {}\n", said(data["event"].as_str(), payload)));
+        }
+        Some(format!("{front}* {}\n", happening(data)))
     }
 
     /// Time and name, padded.
@@ -109,6 +113,21 @@ fn colour_of(name: &str) -> u32 {
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     31 + (hash >> 8) % 6
+}
+
+/// What was said over a channel: `process:msg {"a":1}`, `intercom:event child::hello ["x"]`.
+fn said(event: Option<&str>, payload: &Value) -> String {
+    let inner = payload["event"].as_str().unwrap_or_default();
+    let data = ["raw", "data", "args"].into_iter().find_map(|key| payload.get(key));
+    let data = data.unwrap_or(payload);
+    let data = if data.as_object().is_some_and(serde_json::Map::is_empty) {
+        String::new()
+    } else {
+        data.to_string()
+    };
+    let parts = [event.unwrap_or("?"), inner, &data];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    text::one_line(&parts.join(" ")).into_owned()
 }
 
 /// An event in a sentence: `exit code 3 after 41 ms, restart in 150 ms`.

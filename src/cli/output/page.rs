@@ -92,6 +92,7 @@ pub fn of_process(
     health(&mut page, &entry.0["health_check"]);
     page.group();
     resources(&mut page, entry);
+    channel(&mut page, &entry.0["channel"]);
     page.group();
     for exit in entry.exits() {
         page.fact("exit", of_exit(exit));
@@ -148,6 +149,31 @@ fn health(page: &mut Page, check: &Value) {
         let time = seen["response_time"].as_u64().map(Duration::from_millis);
         let time = time.map(|time| format!(", {}", units::span(time))).unwrap_or_default();
         page.fact("check", format!("{}  {what}{time}", at(&seen["at"])));
+    }
+}
+
+/// What it speaks over its channel.
+fn channel(page: &mut Page, channel: &Value) {
+    let count = |key: &str| channel[key].as_u64().unwrap_or(0);
+    let words = channel["speaks"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let state = channel["state"].as_str().filter(|state| *state != "none").unwrap_or_default();
+    page.group();
+    page.fact(
+        "channel",
+        match words.collect::<Vec<_>>().join(", ") {
+            words if words.is_empty() => state.to_owned(),
+            words => format!("{state}: {words}"),
+        },
+    );
+    if count("lines_in") + count("lines_out") > 0 {
+        let size = |key: &str| units::memory(count(key));
+        let (read, said) = (size("bytes_in"), size("bytes_out"));
+        let lines = (count("lines_in"), count("lines_out"));
+        page.fact("channel_lines", format!("{} in ({read}), {} out ({said})", lines.0, lines.1));
+    }
+    let dropped = ["bad", "too_long", "refused"].map(|key| (key, count(key)));
+    for (key, number) in dropped.into_iter().filter(|(_, number)| *number > 0) {
+        page.fact(&format!("channel_{key}"), number.to_string());
     }
 }
 

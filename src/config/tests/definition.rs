@@ -8,9 +8,9 @@ use crate::base::Signal;
 use crate::config::{definition, effective};
 use crate::supervisor::schedule::Schedule;
 use crate::supervisor::spec::{
-    Address, Check, ClusterPolicy, Condition, Dependency, ExecMode, HealthCheck, Ipc, Limits,
-    LogBoth, LogFormat, LogFull, LogSpec, LogTarget, OnDaemonLoss, OnFail, Overlap, Ports, Restart,
-    Serving, Stdin, Terms,
+    Address, Check, ClusterPolicy, Condition, Dependency, ExecMode, HealthCheck, Intercom, Ipc,
+    Limits, LogBoth, LogFormat, LogFull, LogSpec, LogTarget, OnDaemonLoss, OnFail, Overlap, Ports,
+    Restart, Serving, Stdin, Terms,
 };
 
 const WORDS: [&str; 12] =
@@ -219,6 +219,12 @@ impl Random {
             on_daemon_loss: *self.pick(&[OnDaemonLoss::Keep, OnDaemonLoss::Kill]),
             shutdown_with_message: self.chance(),
             ipc: *self.pick(&[Ipc::Auto, Ipc::Node, Ipc::Fd, Ipc::Off]),
+            ipc_raw: self.chance(),
+            ipc_delimiter: self.maybe(|random| random.pick(&[".", ":", "/"]).to_string()),
+            ipc_wildcard: self.chance(),
+            intercom: *self.pick(&[Intercom::Auto, Intercom::Eager, Intercom::Off]),
+            max_runs: self.maybe(|random| u32::try_from(random.below(9)).unwrap()),
+            spin_sleep: self.maybe(Self::time),
             ipc_max_line: self.next() % (64 << 20) + 1,
             ipc_max_queue: self.next() % (64 << 20) + 1,
             wait_ready: self.chance(),

@@ -7,7 +7,8 @@ use crate::daemon::Daemon;
 use crate::daemon::channel::LastTime;
 use crate::proto::ipc::{Class, HANDLE_ACK, Message, members};
 use crate::proto::messages::channel::{self, Said};
-use crate::proto::messages::event::{Publication, Subject};
+use crate::proto::messages::event::{Inner, Publication, Subject};
+use crate::supervisor::spec::Intercom;
 use crate::supervisor::vocabulary::Input;
 
 /// Between two complaints about one channel.
@@ -65,6 +66,9 @@ impl Daemon {
         if line.trim_ascii().is_empty() {
             return;
         }
+        if let Some(channel) = self.channel(id) {
+            channel.counts.lines_in += 1;
+        }
         match Message::read(line) {
             Some(message) => self.on_message(id, &message),
             None => self.complain(id, Trouble::NotJson),
@@ -72,12 +76,19 @@ impl Daemon {
     }
 
     fn on_message(&mut self, id: ChildId, message: &Message<'_>) {
-        // No program has a session with intercom, and there is no hub of ipevents: their frames are
-        // told as any other message, as PM2 does, which knows neither.
-        match message.class(false) {
+        let Some(channel) = self.channel(id) else { return };
+        let (speaks, raw) = (channel.terms.intercom != Intercom::Off, channel.terms.ipc_raw);
+        match message.class(channel.session.is_some()) {
             Class::Node => self.on_node(id, message),
             Class::Bus => self.on_bus(id, message),
             Class::Version => self.note_node_version(id, message),
+            Class::Dnode if speaks => {
+                if raw {
+                    self.tell_message(id, "process:msg", Said::Raw(message.text), message);
+                }
+                self.on_dnode(id, message);
+            }
+            // There is no hub of ipevents.
             Class::Dnode | Class::Ipevents | Class::Plain => {
                 if members::string(message.text).is_some_and(|word| word == "ready") {
                     self.input(Input::Ready { child: id });
@@ -147,13 +158,26 @@ impl Daemon {
     }
 
     fn tell_channel(&mut self, id: ChildId, event: &str, payload: impl FnOnce(&Subject) -> String) {
+        self.tell_channel_of(id, event, None, payload);
+    }
+
+    /// `name`: that of an event within the event.
+    pub(super) fn tell_channel_of(
+        &mut self,
+        id: ChildId,
+        event: &str,
+        name: Option<Inner>,
+        payload: impl FnOnce(&Subject) -> String,
+    ) {
         if !self.connections.wants("channel_event") {
             return;
         }
         let Some(subject) = self.subject_of_child(id) else { return };
         let data = channel::event(&subject, id, event, &payload(&subject));
         let news = Publication::new("channel_event", subject, self.now.wall, data);
-        self.broadcast(news.named(event));
+        let mut news = news.named(event);
+        news.inner = name;
+        self.broadcast(news);
     }
 
     pub(in crate::daemon) fn subject_of_child(&self, id: ChildId) -> Option<Subject> {
@@ -167,6 +191,11 @@ impl Daemon {
         let Some(channel) = self.channel(id) else { return };
         let troubles = &mut channel.troubles;
         troubles.count = troubles.count.saturating_add(1);
+        match trouble {
+            Trouble::NotJson => channel.counts.bad = channel.counts.bad.saturating_add(1),
+            Trouble::TooLong => channel.counts.long = channel.counts.long.saturating_add(1),
+            Trouble::Handle | Trouble::Node | Trouble::Announcement | Trouble::Overflow => {}
+        }
         if troubles.last.is_some_and(|last| last.after(COMPLAIN_EVERY) > now) {
             return;
         }

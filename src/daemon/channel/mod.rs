@@ -4,6 +4,7 @@
 //! |------------|------------------------------------------------------|
 //! | `mod`      | making, reading, writing and ending channels         |
 //! | `messages` | what becomes of what a program says                  |
+//! | `intercom` | sessions of intercom, and what clients have them say |
 //! | `requests` | what clients have programs told                      |
 //! | `handles`  | sockets and connections on their way to a child      |
 //!
@@ -15,12 +16,14 @@
 //! bytes, without a buffer.
 
 mod handles;
+mod intercom;
 mod messages;
 mod requests;
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use serde_json::Value;
 
@@ -29,9 +32,10 @@ use crate::config::program;
 use crate::daemon::Daemon;
 use crate::daemon::entries::Pipe;
 use crate::daemon::key::Key;
+use crate::proto::ipc::dnode::{METHODS, Refusal, Session};
 use crate::proto::ipc::{HANDLE_ACK, Lines, Outgoing, Piece};
 use crate::reactor::{Interest, Readiness, Ready, Slot};
-use crate::supervisor::spec::{AppSpec, Ipc, Terms};
+use crate::supervisor::spec::{AppSpec, Intercom, Ipc, Terms};
 use crate::sys::{channel, fds};
 
 pub use messages::Trouble;
@@ -68,6 +72,24 @@ pub struct Channel {
     unacknowledged: u32,
     troubles: messages::Troubles,
     handles: Option<Box<handles::Handles>>,
+    /// With intercom, from the moment in which it is used.
+    session: Option<Box<Session>>,
+    /// What the app has said about its channel.
+    terms: Rc<Terms>,
+    counts: Counts,
+}
+
+/// What has passed since the child began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    lines_in: u64,
+    lines_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    /// Lines that were no JSON, were too long, or did not fit into what waits.
+    bad: u32,
+    long: u32,
+    refused: u32,
 }
 
 /// A child's channel. Most programs never use theirs: until then it is no more than a socket.
@@ -84,9 +106,15 @@ pub struct Channels {
     /// Closed when there is nothing else to do in a turn.
     ended: Vec<Channel>,
     asked: Vec<Asked>,
+    /// Questions so far; each has a number.
+    questions: u64,
 }
 
 impl Channels {
+    fn question(&mut self, number: u64) -> Option<&mut Asked> {
+        self.asked.iter_mut().find(|asked| asked.is_question(number))
+    }
+
     /// When an answer has been waited for long enough.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
@@ -105,6 +133,22 @@ pub enum Unsaid {
     Overflow,
     /// The message is one that ends programs, or is Node's own.
     Reserved,
+    /// It has not begun to speak intercom.
+    NoSession,
+    /// It has no form in which it could be said.
+    Malformed,
+}
+
+impl From<Refusal> for Unsaid {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoSession => Self::NoSession,
+            Refusal::Gone => Self::Gone,
+            Refusal::Overflow => Self::Overflow,
+            Refusal::Reserved => Self::Reserved,
+            Refusal::Malformed => Self::Malformed,
+        }
+    }
 }
 
 impl Unsaid {
@@ -116,6 +160,8 @@ impl Unsaid {
             Self::NoChannel => "no-channel",
             Self::Overflow => "overflow",
             Self::Reserved => "reserved",
+            Self::NoSession => "no-session",
+            Self::Malformed => "malformed",
         }
     }
 }
@@ -169,7 +215,7 @@ pub fn is_nodes(spec: &AppSpec, program: &Path) -> bool {
 }
 
 impl Channel {
-    fn new(socket: OwnedFd, watch: Slot, terms: &Terms) -> Self {
+    fn new(socket: OwnedFd, watch: Slot, terms: &Rc<Terms>) -> Self {
         let bytes = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
         Self {
             socket,
@@ -185,6 +231,9 @@ impl Channel {
             unacknowledged: 0,
             troubles: messages::Troubles::default(),
             handles: None,
+            session: None,
+            terms: Rc::clone(terms),
+            counts: Counts::default(),
         }
     }
 }
@@ -192,17 +241,32 @@ impl Channel {
 impl Daemon {
     /// Watches the channel of a child that runs. `None`: it cannot be watched; the child finds it
     /// closed.
-    pub(super) fn open_channel(&mut self, id: ChildId, offer: Offer) -> Option<Line> {
+    pub(super) fn open_channel(
+        &mut self,
+        id: ChildId,
+        offer: Offer,
+        spec: &AppSpec,
+    ) -> Option<Line> {
         let raw = offer.ours.as_raw_fd();
         let source = &mut Pipe::source(&raw);
-        match self.reactor.add(source, Interest::READABLE, Key::Channel(id)) {
-            Ok(watch) => Some(Line::Quiet(offer.ours, watch)),
+        let watch = match self.reactor.add(source, Interest::READABLE, Key::Channel(id)) {
+            Ok(watch) => watch,
             Err(error) => {
                 let why = crate::sys::describe(&error);
                 self.own_log.error(format_args!("cannot watch a channel: {why}"));
-                None
+                return None;
             }
+        };
+        if spec.intercom != Intercom::Eager {
+            return Some(Line::Quiet(offer.ours, watch));
         }
+        let mut channel = Box::new(Channel::new(offer.ours, watch, &spec.terms));
+        let mut session = Box::new(Session::new(id.0));
+        session.announced = channel.out.push(METHODS, channel.max_queue).is_ok();
+        channel.session = Some(session);
+        channel.touched = true;
+        self.channels.touched.push(id);
+        Some(Line::InUse(channel))
     }
 
     /// A child's channel, which is in use from now on.
@@ -242,6 +306,7 @@ impl Daemon {
                 Ok(0) => return true,
                 Ok(length) => {
                     heard += length;
+                    channel.counts.bytes_in += length as u64;
                     self.hear(id, buffer.get(..length).unwrap_or_default());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -284,9 +349,13 @@ impl Daemon {
         else {
             return;
         };
+        let had_session = channel.session.as_ref().is_some_and(|session| session.is_open());
         self.channels.ended.push(*channel);
         self.worker_left(id);
         self.note_silence(id);
+        if had_session {
+            self.tell_intercom(id, "intercom:rpcexit", None, &[]);
+        }
         self.tell_disconnected(id);
     }
 
@@ -336,11 +405,16 @@ impl Daemon {
             self.send_waiting(id);
             let Some(channel) = self.channel(id) else { return Err(Unsaid::Gone) };
             if channel.out.push(line, limit).is_err() {
+                channel.counts.refused = channel.counts.refused.saturating_add(1);
                 if !std::mem::replace(&mut channel.full, true) {
                     self.complain(id, Trouble::Overflow);
                 }
                 return Err(Unsaid::Overflow);
             }
+        }
+        if let Some(channel) = self.channel(id) {
+            channel.counts.lines_out += 1;
+            channel.counts.bytes_out += line.len() as u64;
         }
         self.touch_channel(id);
         Ok(())
@@ -439,7 +513,7 @@ mod tests {
 
     #[test]
     fn an_idle_channel_is_small() {
-        assert!(size_of::<Channel>() < 240, "{}", size_of::<Channel>());
+        assert!(size_of::<Channel>() <= 296, "{}", size_of::<Channel>());
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Daemon {
                 let end = end(*status, *uptime, last_output);
                 self.tell_event(id, "exit", false, Some(&end));
             }
-            NoticeKind::Stopped { status: Some(status), uptime, commanded: false } => {
+            NoticeKind::Stopped { status: Some(status), uptime, commanded: false, .. } => {
                 if self.pm2.crashed.take() != Some(id) {
                     let end = end(*status, *uptime, last_output);
                     self.tell_event(id, "exit", false, Some(&end));

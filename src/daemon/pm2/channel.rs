@@ -38,6 +38,18 @@ impl Daemon {
         }
     }
 
+    /// Tells the bus what the daemon says of a child's channel. `data`: JSON text.
+    pub(in crate::daemon) fn tell_bus_of(&mut self, id: ChildId, name: &str, data: &str) {
+        if !self.pm2.has_listeners() {
+            return;
+        }
+        let Some(subject) = self.subject_of_child(id) else { return };
+        let process = self.supervisor.process(subject.id);
+        let status = process.map_or("stopped", |process| process.status().pm2_name());
+        let frame = bus::of_channel(&subject, status, name, data, self.now.wall);
+        self.connections.tell_pm2(&frame, Class::Event);
+    }
+
     /// Which Node runs a child.
     pub(in crate::daemon) fn note_node_version(&mut self, id: ChildId, message: &Line<'_>) {
         let version = message.node_version.and_then(members::string);
@@ -87,7 +99,9 @@ impl Daemon {
             Unsaid::Gone => "its channel is closed".to_owned(),
             Unsaid::NoChannel => "it has no channel".to_owned(),
             Unsaid::Overflow => "it does not read its channel".to_owned(),
-            Unsaid::Reserved => "the message would end it".to_owned(),
+            Unsaid::Reserved | Unsaid::NoSession | Unsaid::Malformed => {
+                "the message would end it".to_owned()
+            }
         })
     }
 

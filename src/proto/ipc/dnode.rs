@@ -37,8 +37,19 @@ const MAX_EXPORTS: usize = 256;
 
 /// Events of intercom's own: none of them is ever sent or told.
 const RESERVED: [&str; 13] = [
-    "error", "stdout", "stderr", "warn", "exit", "close", "start", "restart", "stop", "rpcready",
-    "rpcexit", "disconnect", "disconnected",
+    "error",
+    "stdout",
+    "stderr",
+    "warn",
+    "exit",
+    "close",
+    "start",
+    "restart",
+    "stop",
+    "rpcready",
+    "rpcexit",
+    "disconnect",
+    "disconnected",
 ];
 
 /// The two ends' functions.

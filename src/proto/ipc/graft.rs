@@ -86,8 +86,10 @@ impl<'a> Graft<'a> {
         }
         let mut order: Vec<(usize, usize, usize)> = Vec::new();
         for (mark, span) in spans.iter().enumerate() {
-            let is_there = !self.conditional[mark] || spans.get(mark + 1).is_some_and(Option::is_some);
-            if let (Some((start, end)), true, false) = (span, is_there, self.texts[mark].is_empty()) {
+            let is_there =
+                !self.conditional[mark] || spans.get(mark + 1).is_some_and(Option::is_some);
+            if let (Some((start, end)), true, false) = (span, is_there, self.texts[mark].is_empty())
+            {
                 order.push((*start, *end, mark));
             }
         }

@@ -7,9 +7,9 @@ pub const DELIMITER: &str = "::";
 ///
 /// Takes time of the product of both lengths at most.
 #[must_use]
-pub fn matches(pattern: &str, name: &str) -> bool {
-    let pattern: Vec<&str> = pattern.split(DELIMITER).collect();
-    let name: Vec<&str> = name.split(DELIMITER).collect();
+pub fn matches(pattern: &str, name: &str, delimiter: &str) -> bool {
+    let pattern: Vec<&str> = pattern.split(delimiter).collect();
+    let name: Vec<&str> = name.split(delimiter).collect();
     // Which beginnings of the name the pattern so far means.
     let mut so_far = vec![false; name.len() + 1];
     so_far[0] = true;
@@ -44,7 +44,8 @@ mod tests {
             ("**", &all),
             ("c", &[]),
         ] {
-            let found: Vec<&str> = all.into_iter().filter(|name| matches(pattern, name)).collect();
+            let found: Vec<&str> =
+                all.into_iter().filter(|name| matches(pattern, name, DELIMITER)).collect();
             assert_eq!(found, meant, "{pattern}");
         }
     }

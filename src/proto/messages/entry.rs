@@ -27,6 +27,8 @@ pub struct Facts {
     /// Why it is errored, as a sentence.
     pub error: Option<String>,
     pub resources: Resources,
+    /// What it speaks over its channel, and how much.
+    pub channel: Value,
     /// The effective configuration, secrets masked.
     pub config: Map<String, Value>,
     /// Last lines of stderr, newest last.
@@ -106,6 +108,7 @@ struct Details<'a> {
     /// Its only port, where it has one.
     ports: Vec<u16>,
     health_check: Option<Value>,
+    channel: Value,
 }
 
 #[derive(Debug, Serialize)]
@@ -218,6 +221,7 @@ impl<'a> Entry<'a> {
             config: facts.config,
             ports: process.port().into_iter().collect(),
             health_check: health_check(process),
+            channel: facts.channel,
         };
         Self {
             details: Some(details),

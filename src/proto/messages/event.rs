@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::base::{ExitStatus, ProcId, Stream, WallTime};
 use crate::json::json;
+use crate::json::set;
 use crate::proto::buffer::Frame;
 use crate::proto::messages::carrier::{Carrier, Envelope};
 use crate::proto::messages::stamp::MessageIds;
@@ -68,6 +69,8 @@ pub struct Publication {
     pub subject: Option<Subject>,
     /// Of a `channel_event`: what clients choose by.
     pub name: Option<Box<str>>,
+    /// Of an event that carries another: that one, by which they choose as well.
+    pub inner: Option<Inner>,
     pub at: WallTime,
     /// The `data` object as JSON text.
     pub data: String,
@@ -96,6 +99,7 @@ impl Publication {
             event,
             subject: None,
             name: None,
+            inner: None,
             at,
             data,
             number: OnceCell::new(),
@@ -149,6 +153,14 @@ impl<'a> LogMessage<'a> {
             backlog: false,
         }
     }
+}
+
+/// The name of an event of intercom, and how patterns match it.
+#[derive(Debug)]
+pub struct Inner {
+    pub name: Box<str>,
+    pub delimiter: Box<str>,
+    pub wildcard: bool,
 }
 
 /// The log level a stream stands for.
@@ -230,13 +242,13 @@ fn event_details(kind: &NoticeKind) -> Option<(&'static str, Map<String, Value>)
         NoticeKind::Reloaded { pid, port, changed } => {
             ("reloaded", json!({"pid": pid, "port": port, "config_changed": changed}))
         }
-        NoticeKind::Stopped { status, uptime, commanded } => (
+        NoticeKind::Stopped { status, uptime, commanded, .. } => (
             "stopped",
             json!({"exit_code": status.and_then(ExitStatus::code),
                    "signal": status.and_then(ExitStatus::signal), "uptime": millis(*uptime),
                    "reason": if *commanded { "command" } else { "exit" }}),
         ),
-        NoticeKind::Crashed { pid, status, uptime, restart_in } => (
+        NoticeKind::Crashed { pid, status, uptime, restart_in, .. } => (
             "crashed",
             json!({"pid": pid, "exit_code": status.code(), "signal": status.signal(),
                    "uptime": millis(*uptime), "will_restart": restart_in.is_some(),
@@ -261,7 +273,13 @@ fn event_details(kind: &NoticeKind) -> Option<(&'static str, Map<String, Value>)
         NoticeKind::ConfigChanged { fields } => ("config_changed", json!({"fields": fields})),
         NoticeKind::Deleted => ("deleted", json!({})),
     };
-    let Value::Object(details) = details else { return None };
+    let Value::Object(mut details) = details else { return None };
+    if let NoticeKind::Stopped { turn: Some(turn), .. }
+    | NoticeKind::Crashed { turn: Some(turn), .. } = kind
+    {
+        set(&mut details, "runs", &turn.runs);
+        set(&mut details, "spinning", &turn.spinning);
+    }
     Some((event, details))
 }
 

@@ -23,6 +23,8 @@ pub const MAX_EVENTS: usize = 32;
 /// Between two messages that come at an interval.
 pub const INTERVALS: RangeInclusive<Duration> =
     Duration::from_millis(250)..=Duration::from_secs(3600);
+/// How long a program may take to answer an event of intercom, unless the client says otherwise.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Depth of nesting.
 pub const MAX_DEPTH: usize = 64;
 
@@ -115,6 +117,19 @@ pub enum Ask {
         target: Target,
         message: Value,
     },
+    /// An event of intercom. `answer`: how long the answer to it is waited for, if one is wanted.
+    IpcEmit {
+        target: Target,
+        event: Value,
+        args: Vec<Value>,
+        answer: Option<Duration>,
+    },
+    /// A call of a function that a program passed to intercom.
+    IpcCall {
+        function: String,
+        args: Vec<Value>,
+        answer: Option<Duration>,
+    },
     /// Close their channels.
     IpcDisconnect(Target),
     Trigger(Trigger),
@@ -160,9 +175,12 @@ impl Ask {
             | Self::GetLogs(_)
             | Self::GetEvents { .. }
             | Self::Wait { .. } => Right::Look,
-            Self::Command(_) | Self::IpcSend { .. } | Self::IpcDisconnect(_) | Self::Trigger(_) => {
-                Right::Act
-            }
+            Self::Command(_)
+            | Self::IpcSend { .. }
+            | Self::IpcEmit { .. }
+            | Self::IpcCall { .. }
+            | Self::IpcDisconnect(_)
+            | Self::Trigger(_) => Right::Act,
             Self::Protocol(_)
             | Self::GetEnv { .. }
             | Self::GetPm2List { .. }
@@ -422,6 +440,24 @@ pub fn ask(kind: &str, data: Map<String, Value>, limits: Limits) -> Result<Ask, 
                 .take("message")
                 .ok_or_else(|| ErrorReply::argument("message", "'message' is missing or null"))?,
         },
+        "ipc.emit" | "ipc.request" => {
+            let missing = || ErrorReply::argument("event", "'event' is missing");
+            let wants = kind == "ipc.request";
+            let answer = data.millis("timeout_ms")?.unwrap_or(ANSWER_TIME);
+            Ask::IpcEmit {
+                target: data.target_of("target")?,
+                event: data.take("event").ok_or_else(missing)?,
+                args: data.values("args")?,
+                answer: wants.then_some(answer),
+            }
+        }
+        "ipc.call" => Ask::IpcCall {
+            function: data
+                .string("fn")?
+                .ok_or_else(|| ErrorReply::argument("fn", "'fn' is missing"))?,
+            args: data.values("args")?,
+            answer: data.millis("timeout_ms")?,
+        },
         "ipc.disconnect" => Ask::IpcDisconnect(data.target_of("target")?),
         "trigger" => {
             let missing = || ErrorReply::argument("processes", "'processes' is missing");
@@ -618,6 +654,15 @@ impl Fields {
                 .collect::<Result<_, _>>()
                 .map(Some),
             Some(_) => Err(wrong()),
+        }
+    }
+
+    /// A list of anything; none: it is empty.
+    fn values(&mut self, name: &str) -> Result<Vec<Value>, ErrorReply> {
+        match self.take(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) => Ok(items),
+            Some(_) => Err(ErrorReply::argument(name, format!("'{name}' must be a list"))),
         }
     }
 

@@ -55,9 +55,16 @@ pub struct Subscription {
 
 impl Subscription {
     /// Whether news under this name is wanted.
-    fn wants_name(&self, name: Option<&str>) -> bool {
-        let (Some(patterns), Some(name)) = (&self.names, name) else { return true };
-        patterns.iter().any(|pattern| pattern::matches(pattern, name))
+    fn wants_name(&self, news: &Publication) -> bool {
+        let (Some(patterns), Some(name)) = (&self.names, &news.name) else { return true };
+        patterns.iter().any(|wanted| {
+            let inner = news.inner.as_ref();
+            pattern::matches(wanted, name, pattern::DELIMITER)
+                || inner.is_some_and(|inner| match inner.wildcard {
+                    true => pattern::matches(wanted, &inner.name, &inner.delimiter),
+                    false => **wanted == *inner.name,
+                })
+        })
     }
 }
 
@@ -356,7 +363,7 @@ impl Session {
         let Some(wish) = self.subscriptions.get(news.event) else { return };
         let filter = wish.processes.as_deref();
         if news.subject.as_ref().is_some_and(|subject| !subject.is_wanted(filter))
-            || !wish.wants_name(news.name.as_deref())
+            || !wish.wants_name(news)
         {
             return;
         }

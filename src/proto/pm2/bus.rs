@@ -224,6 +224,12 @@ pub fn message(subject: &Subject, status: &str, message: &Message<'_>, at: WallT
     }
 }
 
+/// What the daemon says of a child's channel, under a name of its own. `data`: JSON text.
+#[must_use]
+pub fn of_channel(subject: &Subject, status: &str, name: &str, data: &str, at: WallTime) -> Frame {
+    told(name, subject, status, data, ("data", data), at)
+}
+
 /// `message` and the value are JSON text.
 fn told(
     name: &str,

@@ -37,20 +37,33 @@ fn a_session_begins_once_and_may_be_begun_anew() {
 fn events_come_with_every_shape_of_arguments() {
     let mut session = open();
     for (frame, heard) in [
-        (r#"{"method":0,"arguments":["child::message","I am alive!"],"callbacks":{},"links":[]}"#,
-         event("child::message", r#"["I am alive!"]"#)),
+        (
+            r#"{"method":0,"arguments":["child::message","I am alive!"],"callbacks":{},"links":[]}"#,
+            event("child::message", r#"["I am alive!"]"#),
+        ),
         (r#"{"method":"emit","arguments":["a"]}"#, event("a", "[]")),
-        (r#"{"method":0,"arguments":[["child","array"],1],"callbacks":{},"links":[]}"#,
-         event("child::array", "[1]")),
-        (r#"{"method":0,"arguments":["child::circ",{"a":1,"self":"[Circular]"}],"callbacks":{},"links":[{"from":["1"],"to":["1","self"]}]}"#,
-         event("child::circ", r#"[{"a":1,"self":{"$ref":["0"]}}]"#)),
-        (r#"{"method":0,"arguments":["child::fns","[Function]","[Function]",{"f":"[Function]"}],"callbacks":{"2":["1"],"3":["2"],"4":["3","f"]},"links":[]}"#,
-         event("child::fns", r#"[{"$fn":"7:2"},{"$fn":"7:3"},{"f":{"$fn":"7:4"}}]"#)),
+        (
+            r#"{"method":0,"arguments":[["child","array"],1],"callbacks":{},"links":[]}"#,
+            event("child::array", "[1]"),
+        ),
+        (
+            r#"{"method":0,"arguments":["child::circ",{"a":1,"self":"[Circular]"}],"callbacks":{},"links":[{"from":["1"],"to":["1","self"]}]}"#,
+            event("child::circ", r#"[{"a":1,"self":{"$ref":["0"]}}]"#),
+        ),
+        (
+            r#"{"method":0,"arguments":["child::fns","[Function]","[Function]",{"f":"[Function]"}],"callbacks":{"2":["1"],"3":["2"],"4":["3","f"]},"links":[]}"#,
+            event("child::fns", r#"[{"$fn":"7:2"},{"$fn":"7:3"},{"f":{"$fn":"7:4"}}]"#),
+        ),
         // What the JSON library cannot hold passes.
-        (r#"{"method":0,"arguments":["e", "\ud800", 1e400 ,1.0]}"#, event("e", r#"["\ud800", 1e400 ,1.0]"#)),
+        (
+            r#"{"method":0,"arguments":["e", "\ud800", 1e400 ,1.0]}"#,
+            event("e", r#"["\ud800", 1e400 ,1.0]"#),
+        ),
         // Paths that lead nowhere, and such that are none, are ignored.
-        (r#"{"method":0,"arguments":["e",[1]],"callbacks":{"1":["0"],"2":["9"],"3":["1","push"],"x":["1"],"4":[],"5":"1"},"links":[{"from":["8"],"to":["1"]},{"from":["1"],"to":["1","7"]},{},3]}"#,
-         event("e", "[[1]]")),
+        (
+            r#"{"method":0,"arguments":["e",[1]],"callbacks":{"1":["0"],"2":["9"],"3":["1","push"],"x":["1"],"4":[],"5":"1"},"links":[{"from":["8"],"to":["1"]},{"from":["1"],"to":["1","7"]},{},3]}"#,
+            event("e", "[[1]]"),
+        ),
         (r#"{"method":0,"arguments":[]}"#, Heard::Wrong("no-name")),
         (r#"{"method":0,"arguments":[7]}"#, Heard::Wrong("no-name")),
         (r#"{"method":0,"arguments":[[]]}"#, Heard::Wrong("no-name")),
@@ -75,7 +88,8 @@ fn a_question_is_answered_by_the_function_that_went_with_it() {
         line,
         "{\"method\":0,\"arguments\":[\"question\",41,\"ä\\\"\",\"[Function]\"],\"callbacks\":{\"1\":[\"3\"]},\"links\":[]}\n"
     );
-    let answer = r#"{"method":1,"arguments":[null,42,"[Function]"],"callbacks":{"8":["2"]},"links":[]}"#;
+    let answer =
+        r#"{"method":1,"arguments":[null,42,"[Function]"],"callbacks":{"8":["2"]},"links":[]}"#;
     let args = r#"[null,42,{"$fn":"7:8"}]"#.to_owned();
     assert_eq!(hear(&mut session, answer), Heard::Answer { to: 5, args });
     // Once is enough.
@@ -102,7 +116,8 @@ fn functions_and_cycles_go_to_the_program_too() {
          \"callbacks\":{\"1\":[\"1\",\"f\"]},\"links\":[{\"from\":[\"1\"],\"to\":[\"1\",\"me\"]},{\"from\":[\"1\",\"f\"],\"to\":[\"2\",\"0\"]}]}\n"
     );
     // The program calls its own function through us, and passes another along.
-    let called = r#"{"method":1,"arguments":[{"x":"[Function]"}],"callbacks":{"9":["0","x"]},"links":[]}"#;
+    let called =
+        r#"{"method":1,"arguments":[{"x":"[Function]"}],"callbacks":{"9":["0","x"]},"links":[]}"#;
     let Heard::Say(line) = hear(&mut session, called) else { panic!() };
     assert_eq!(
         line,
@@ -161,7 +176,8 @@ fn limits() {
     assert_eq!(session.emit(&json!("a"), &[], Some(999)), Err(Refusal::Overflow));
     assert!(session.emit(&json!("a"), &[], None).is_ok());
     let many: Vec<String> = (0..5000).map(|id| format!("\"{id}\":[\"1\",\"{id}\"]")).collect();
-    let frame = format!(r#"{{"method":0,"arguments":["f",[]],"callbacks":{{{}}}}}"#, many.join(","));
+    let frame =
+        format!(r#"{{"method":0,"arguments":["f",[]],"callbacks":{{{}}}}}"#, many.join(","));
     assert_eq!(hear(&mut session, &frame), Heard::Wrong("malformed"));
 }
 
