@@ -12,7 +12,7 @@
 //! a later one's. Its end is not the child's: a program may close it and run on. When the main
 //! process has ended, what is still in the channel is heard before anybody is told of that.
 //!
-//! A channel that is not used is two descriptors and a few words; one that is idle less than 300
+//! A channel that is not used is two descriptors and a few words; one that is idle less than 320
 //! bytes, without a buffer.
 
 mod handles;
