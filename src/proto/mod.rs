@@ -4,6 +4,7 @@
 //! test. [`messages`] is the layer of JSON messages that every interface of pmd's own shares;
 //! [`control`] carries it as lines over the Unix socket. [`protocol`] has the registry.
 
+pub mod agent;
 pub mod buffer;
 pub mod cluster;
 pub mod control;
