@@ -5,6 +5,7 @@
 //! nothing, keeps nothing.
 
 /// What users may write about an app.
+pub mod agent;
 pub mod app;
 /// One app's fields to a spec.
 mod assemble;

@@ -109,7 +109,9 @@ mod tests {
                         (None, _) => drop(list.remove(at)),
                     }
                 }
-                other => panic!("{other}"),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                    panic!("{path}")
+                }
             }
         }
     }

@@ -89,7 +89,7 @@ impl Reader {
     /// # Errors
     ///
     /// What breaks the protocol: the connection is of no use any more.
-    pub fn next(&mut self) -> Result<Option<Received>, &'static str> {
+    pub fn take(&mut self) -> Result<Option<Received>, &'static str> {
         loop {
             let mut cursor = Cursor::new(self.inbox.pending());
             let header = FrameHeader::parse(&mut cursor).map_err(|_| "an unknown op code")?;
@@ -208,7 +208,7 @@ mod tests {
             let mut all = Vec::new();
             for part in [&bytes[..cut], &bytes[cut..]] {
                 reader.extend(part).unwrap();
-                while let Some(received) = reader.next().unwrap() {
+                while let Some(received) = reader.take().unwrap() {
                     all.push(received);
                 }
             }
@@ -240,7 +240,7 @@ mod tests {
         ] {
             let mut reader = Reader::default();
             reader.extend(wrong).unwrap();
-            assert!(reader.next().is_err(), "{wrong:?}");
+            assert!(reader.take().is_err(), "{wrong:?}");
         }
     }
 
@@ -262,7 +262,7 @@ mod tests {
                 altered[at] = byte;
                 let mut reader = Reader::default();
                 reader.extend(&altered).unwrap();
-                while let Ok(Some(_)) = reader.next() {}
+                while let Ok(Some(_)) = reader.take() {}
             }
         }
     }
