@@ -2,6 +2,8 @@
 //!
 //! The modules in layer order; `tests/layering.rs` holds who may name whom.
 
+/// What back ends and brokers elsewhere are told, and take orders from: a pure state machine.
+pub mod agent;
 /// Shared nouns: time, process ids, signals. Plain data.
 pub mod base;
 /// The user: commands, output, errors.
