@@ -88,6 +88,13 @@ impl Agent {
         let _ = self.out(Wire::Push).push(frame, Class::Event);
     }
 
+    pub(super) fn push_file(&mut self, about: &Value, content: &[u8]) {
+        if self.line(Wire::Push).is_open() && self.line(Wire::Push).out.queued_events() <= FULL {
+            let frame = axon::file(about.to_string().as_bytes(), content);
+            let _ = self.out(Wire::Push).push(frame, Class::Event);
+        }
+    }
+
     pub(super) fn hear_reverse(&mut self, bytes: &[u8], now: Now) -> Result<(), String> {
         self.axon.inbox.extend(bytes).map_err(|_| "a line is too long")?;
         self.understand_reverse(now)

@@ -277,7 +277,7 @@ impl Agent {
             self.tell(false, format!("agent: {} connected to {place}", wire.name()));
         }
         if matches!(wire, Wire::WebSocket | Wire::Push) {
-            self.status_at = Some(now.mono);
+            self.status_at.get_or_insert_with(|| now.mono.after(STATUS_EVERY));
         }
         self.sent(wire);
     }
@@ -341,6 +341,13 @@ impl Agent {
         if self.config.websocket.is_some() {
             self.queue_for_websocket(packet);
         }
+    }
+
+    /// Tells what is in a file, to those who are connected; others do not get it. `about`: an object.
+    pub fn tell_file(&mut self, about: &Value, content: &[u8]) {
+        #[cfg(feature = "agent-axon")]
+        self.push_file(about, content);
+        self.file_to_websocket(about, content);
     }
 
     /// Whether the logs of everything are wanted.

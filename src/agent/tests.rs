@@ -160,7 +160,7 @@ impl World {
 #[test]
 fn the_root_says_where_to_go_and_the_status_follows() {
     let mut world = World::connected();
-    assert_eq!(world.agent.status_at(), Some(world.now.mono));
+    assert_eq!(world.agent.status_at(), Some(world.now.mono.after(STATUS_EVERY)));
     let status: Rc<[u8]> = br#"{"a":1}"#.as_slice().into();
     world.agent.tell_status(&status, world.now);
     assert_eq!(world.messages(), [("status".to_owned(), json!({"a": 1}))]);

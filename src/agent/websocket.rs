@@ -12,7 +12,7 @@ use crate::base::{Now, Time};
 use crate::proto::agent::patch;
 use crate::proto::agent::websocket::{self, Reader, Received};
 use crate::proto::buffer::{Class, Frame};
-use crate::proto::pm2::object::{self, is_truthy};
+use crate::proto::pm2::object::{self, Object, is_truthy};
 
 /// Between two pings.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -176,6 +176,26 @@ impl Agent {
         end.push(b'}');
         let frame = websocket::text(&[b"{\"payload\":", &packet.payload, &end], self.dice.mask());
         let _ = self.out(Wire::WebSocket).push(frame, Class::Event);
+    }
+
+    /// A file is too large to wait.
+    pub(super) fn file_to_websocket(&mut self, about: &Value, content: &[u8]) {
+        let line = self.line(Wire::WebSocket);
+        if !line.is_open() || line.out.queued_events() >= WINDOW {
+            self.socket.queue.dropped += u64::from(self.config.websocket.is_some());
+            return;
+        }
+        let mut payload = about.to_string().into_bytes();
+        // Less its end.
+        payload.pop();
+        let mut object = Object::resume(&mut payload);
+        object.text("data", &String::from_utf8_lossy(content));
+        object.end();
+        self.send_to_websocket(&Packet {
+            class: queue::Class::Event,
+            channel: "profiling".into(),
+            payload: payload.into(),
+        });
     }
 
     /// The status is as it is now, or nothing: it never waits behind something else.

@@ -54,6 +54,7 @@ const NOT_FOR_CHILDREN: &[&str] = &[
     "PM2_PUBLIC_KEY",
     "KEYMETRICS_SECRET",
     "KEYMETRICS_PUBLIC",
+    "AGENT_MQTT_ENDPOINT",
 ];
 
 /// Those variables of `caller` that every app gets: `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`,

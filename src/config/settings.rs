@@ -40,6 +40,7 @@ pub struct Settings {
     /// Between two looks at processes whose memory is limited.
     pub memory_check_interval: Duration,
     pub web: WebSettings,
+    pub agent: AgentSettings,
 }
 
 /// Defaults for the logs of all apps, and the cap for them together.
@@ -65,6 +66,14 @@ pub struct Pm2Settings {
     pub home: Option<PathBuf>,
     /// What the daemon calls itself: clients compare it with their own.
     pub version: String,
+}
+
+/// The agent; its keys and end points are in files of their own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AgentSettings {
+    pub enabled: bool,
+    /// Bytes that one process may have told of its output in a second.
+    pub log_rate: u64,
 }
 
 /// Where the output of apps goes. Without files the last of it is kept in memory.
@@ -130,6 +139,7 @@ impl Default for Settings {
             metrics_interval: Duration::from_secs(1),
             memory_check_interval: Duration::from_secs(1),
             web: WebSettings::default(),
+            agent: AgentSettings { enabled: true, log_rate: 64 * 1024 },
         }
     }
 }
@@ -165,6 +175,8 @@ const KEYS: &[&str] = &[
     "parallel",
     "metrics_interval",
     "memory_check_interval",
+    "agent.enabled",
+    "agent.log_rate",
     "pm2.enabled",
     "pm2.home",
     "pm2.version",
@@ -176,7 +188,7 @@ pub fn keys() -> impl Iterator<Item = &'static str> {
 }
 
 /// Settings that a later version acts on; `.*` stands for everything below.
-const LATER: &[&str] = &["log.compress", "keeper", "agent.*", "ipevents.*"];
+const LATER: &[&str] = &["log.compress", "keeper", "agent.spool_bytes", "ipevents.*"];
 
 /// What else may stand at the top of `pmd.json`.
 const NOT_SETTINGS: &[&str] = &["$schema", "apps", "namespaces", "deploy"];
@@ -249,6 +261,8 @@ impl Settings {
             "log.total" => log.total.into(),
             "metrics_interval" => millis(self.metrics_interval),
             "memory_check_interval" => millis(self.memory_check_interval),
+            "agent.enabled" => self.agent.enabled.into(),
+            "agent.log_rate" => self.agent.log_rate.into(),
             "pm2.enabled" => self.pm2.enabled.into(),
             "pm2.home" => {
                 self.pm2.home.as_ref().map(|home| home.to_string_lossy().into_owned()).into()
@@ -345,6 +359,8 @@ impl Reader<'_> {
                 keep(&mut settings.state_mode, choice(value, MODES), "\"file\" or \"volatile\"")
             }
             "log.dir" => keep(&mut log.dir, absolute(value).map(Some), PATH),
+            "agent.enabled" => keep(&mut settings.agent.enabled, fields::as_flag(value), FLAG),
+            "agent.log_rate" => keep(&mut settings.agent.log_rate, fields::as_bytes(value), SIZE),
             "pm2.enabled" => keep(&mut settings.pm2.enabled, fields::as_flag(value), FLAG),
             "pm2.home" => keep(&mut settings.pm2.home, absolute(value).map(Some), PATH),
             "pm2.version" => {
@@ -440,7 +456,8 @@ fn name_of<T: PartialEq>(value: T, choices: &[(&'static str, T)]) -> Option<&'st
 /// Whether a change of this setting is felt by the daemon that runs.
 #[must_use]
 pub fn takes_effect_at_once(key: &str) -> bool {
-    let at_once = ["max_connections", "metrics_interval", "memory_check_interval"];
+    let at_once =
+        ["max_connections", "metrics_interval", "memory_check_interval", "agent.log_rate"];
     key.starts_with("web.") || key.starts_with("log.") || at_once.contains(&key)
 }
 
@@ -496,7 +513,7 @@ mod tests {
                 "max_connections": 64, "log_level": "debug", "save": false, "resurrect": "false",
                 "stop_on_exit": false, "state": {"mode": "volatile"}, "parallel": 2,
                 "metrics_interval": "5s", "memory_check_interval": 250,
-                "web.anonymous": "read",
+                "web.anonymous": "read", "agent": {"enabled": false, "log_rate": "1K"},
                 "log": {"dir": "/srv/logs", "max_size": "1M", "keep": 2},
                 "log.type": "json", "log.full": "block", "log.total": 4096, "log.target": "none",
                 "pm2": {"enabled": false, "home": "/srv/pm2"}, "pm2.version": "6.0.0"
@@ -522,6 +539,7 @@ mod tests {
                 metrics_interval: Duration::from_secs(5),
                 memory_check_interval: Duration::from_millis(250),
                 web: WebSettings { anonymous: web::Level::Read, ..WebSettings::default() },
+                agent: AgentSettings { enabled: false, log_rate: 1024 },
                 log: LogSettings {
                     dir: Some(PathBuf::from("/srv/logs")),
                     targets: LogTargets { files: false, journald: false, syslog: false },
@@ -602,7 +620,7 @@ mod tests {
 
     #[test]
     fn what_is_off_asks_for_nothing() {
-        let off = json!({"keeper": false, "agent": {"enabled": false}, "log.compress": false});
+        let off = json!({"keeper": false, "log.compress": false});
         assert_eq!(Settings::read(&off, None), Ok(Settings::default()));
     }
 

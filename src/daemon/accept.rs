@@ -13,6 +13,8 @@ use crate::proto::control::{Control, Hello};
 use crate::proto::http::{self, Http};
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::session::{Answer, EVENT_QUEUE, MAX_REPLY};
+use crate::proto::pm2::methods::AGENT_METHODS;
+use crate::proto::pm2::rpc::{REPLY_QUEUE, Rpc};
 use crate::proto::protocol::{Context, Hangup, Protocol};
 use crate::reactor::{Interest, Reactor, Readiness, Slot};
 use crate::sys::{fds, limits, process};
@@ -32,6 +34,8 @@ pub enum Door {
     Control,
     Pm2Rpc,
     Pm2Bus,
+    /// What PM2's agent answers.
+    Agent,
     Web,
 }
 
@@ -203,6 +207,11 @@ impl Daemon {
             Door::Pm2Rpc | Door::Pm2Bus => {
                 let (protocol, out) = self.greet_pm2(peer, door == Door::Pm2Bus)?;
                 Some((protocol, out, None))
+            }
+            Door::Agent => {
+                peer.is_owner().then_some(())?;
+                let rpc = Protocol::Pm2Rpc(Rpc::new(AGENT_METHODS));
+                Some((rpc, Outbox::new(REPLY_QUEUE, 0), None))
             }
             Door::Web => {
                 let http = Http::new(self.now.mono);

@@ -31,6 +31,7 @@ impl Daemon {
         let Some(pending) = self.pending.remove(&to) else { return };
         match pending {
             Pending::Nobody => {}
+            Pending::Outside => self.ordered(reply),
             Pending::Moving(moving) => self.moved(*moving, reply),
             Pending::Pm2 { client, tag, then } => self.pm2_answered(client, tag, then, reply),
             Pending::Stop => self.leave("signal"),

@@ -20,6 +20,7 @@ use crate::config::{base_environment, strip_shell_noise};
 use crate::daemon::accept::Door;
 use crate::daemon::adopt::Remains;
 use crate::daemon::aftercare::Aftercare;
+use crate::daemon::agent::Outside;
 use crate::daemon::alarm::AlarmClock;
 use crate::daemon::channel::Channels;
 use crate::daemon::children::Children;
@@ -192,6 +193,7 @@ fn prepare(options: &options::Options, kept: Kept) -> Result<(Daemon, OwnedFd), 
     daemon.restore();
     daemon.enter_declared(declared);
     daemon.open_pm2();
+    daemon.open_agent();
     daemon.write_own_pid();
     daemon.open_web();
     daemon.own_log.info(format_args!(
@@ -401,6 +403,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         code: process::Code::find(),
         trim_at: Some(now.mono.after(TRIM_AFTER)),
         pm2: Pm2::default(),
+        outside: Outside::default(),
         container: None,
     })
 }

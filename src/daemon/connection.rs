@@ -30,6 +30,8 @@ use crate::sys::crash;
 const READ_BUDGET: usize = 16 * 1024;
 /// A client that takes nothing of what waits for it is closed after this long.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Events of one turn that the agent is told; more are left out.
+const MOST_TAPPED: usize = 1024;
 /// How long a connection that is closed may go on to send what nobody reads.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long lines may wait for a client to take those before them.
@@ -92,6 +94,8 @@ pub struct Connections {
     /// Accepting goes on then.
     pub(super) paused_until: Option<Time>,
     buffer: Vec<u8>,
+    /// Events of PM2's bus, for the agent; none while there is none.
+    tapped: Option<Vec<Frame>>,
     touched: Vec<ConnId>,
     /// Those whose messages were not all understood in one go.
     unread: SortedSet<ConnId>,
@@ -111,6 +115,7 @@ impl Connections {
             spare: super::accept::spare(),
             paused_until: None,
             buffer: vec![0; READ_BUDGET],
+            tapped: None,
             touched: Vec::new(),
             unread: SortedSet::new(),
             alarms: SortedSet::new(),
@@ -217,8 +222,25 @@ impl Connections {
         }
     }
 
+    /// Keeps the events of the bus for [`Self::take_tapped`], or no longer.
+    pub fn tap(&mut self, on: bool) {
+        self.tapped = on.then(Vec::new);
+    }
+
+    /// The events since the last call.
+    pub fn take_tapped(&mut self) -> Vec<Frame> {
+        self.tapped.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Passes an event on to everyone on PM2's bus.
     pub fn tell_pm2(&mut self, frame: &Frame, class: Class) {
+        // Logs come to the agent on a way of their own.
+        if let Some(tapped) = &mut self.tapped
+            && tapped.len() < MOST_TAPPED
+            && frame.get(5..11) != Some(b"s:log:")
+        {
+            tapped.push(frame.clone());
+        }
         for (&id, client) in self.clients.iter_mut() {
             if !matches!(client.protocol, Protocol::Pm2Bus(_)) || client.phase != Phase::Open {
                 continue;

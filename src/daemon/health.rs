@@ -197,8 +197,12 @@ impl Daemon {
                     }
                     Step::Naming { .. } | Step::Talking(_) | Step::Script(_) => None,
                 });
-            // Given up meanwhile.
-            let Some((child, request)) = waiting else { continue };
+            let Some((child, request)) = waiting else {
+                // The agent's, or given up meanwhile.
+                let addresses = found.addresses.map_err(|error| in_words(&error));
+                self.name_found_outside(found.ticket, addresses);
+                continue;
+            };
             let step = match found.addresses {
                 Ok(addresses) => self.talk(child, addresses, request, None),
                 Err(error) => Err(End::of_name(&error)),
@@ -237,19 +241,21 @@ impl Daemon {
         if let Some(addresses) = literal(host, port) {
             return self.talk(child, addresses, request, None);
         }
+        let ticket = self.ask_name(host, port).map_err(|error| End::of_error(&error))?;
+        let busy =
+            || End { found: Finding::Nothing, ..End::failed("too many name look-ups at a time") };
+        Ok(Step::Naming { ticket: ticket.ok_or_else(busy)?, request })
+    }
+
+    /// Has a name looked up; `None`: too many wait. The answer carries the ticket.
+    pub(super) fn ask_name(&mut self, host: &str, port: u16) -> io::Result<Option<u64>> {
         if self.probes.names.is_none() {
-            let started = Names::start(self.waker.clone());
-            self.probes.names = Some(started.map_err(|error| End::of_error(&error))?);
+            self.probes.names = Some(Names::start(self.waker.clone())?);
         }
         self.probes.ticket += 1;
         let ticket = self.probes.ticket;
-        match self.probes.names.as_ref().is_some_and(|names| names.ask(ticket, host, port)) {
-            true => Ok(Step::Naming { ticket, request }),
-            false => Err(End {
-                found: Finding::Nothing,
-                ..End::failed("too many name look-ups at a time")
-            }),
-        }
+        let asked = self.probes.names.as_ref().is_some_and(|names| names.ask(ticket, host, port));
+        Ok(asked.then_some(ticket))
     }
 
     /// Connects to the first of the addresses that does not fail at once.

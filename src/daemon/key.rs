@@ -1,5 +1,6 @@
 //! Everything the loop can be woken by.
 
+use crate::agent::line::Wire;
 use crate::base::{ChildId, ProcId, Stream};
 use crate::proto::cluster::SocketId;
 
@@ -33,6 +34,8 @@ pub enum Key {
     Cluster(SocketId),
     /// The keeper said something, or died.
     Keeper,
+    /// A connection of the agent's.
+    Outside(Wire),
     /// The connection of a health check.
     Probe(ChildId),
     /// It is time for what happens at times of day, or the clock was set.

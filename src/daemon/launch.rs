@@ -580,7 +580,8 @@ impl Daemon {
         self.logs.open(id, plan, journal);
         let wanted = self.container.is_some()
             || entry.spec.logs.wants_lines()
-            || self.news.wants_lines(&entry.subject);
+            || self.news.wants_lines(&entry.subject)
+            || self.outside.wants_lines(entry);
         self.logs.watch(id, wanted);
     }
 }

@@ -97,6 +97,23 @@ impl Figures {
         self.earlier.host(&self.last.host)
     }
 
+    /// What a process uses, as answers tell it.
+    pub fn usage(&self, process: &Process) -> Usage {
+        self.usage_since(process, &self.earlier)
+    }
+
+    fn usage_since(&self, process: &Process, earlier: &Earlier) -> Usage {
+        let reading = process.child().and_then(|child| self.last.of(child));
+        let (Some(reading), Some(started)) = (reading, process.started()) else {
+            return Usage::default();
+        };
+        Usage {
+            cpu: earlier.process(reading, started.mono),
+            memory: reading.memory,
+            memory_tree: reading.memory_tree,
+        }
+    }
+
     /// Whether what was read last will do.
     fn is_fresh(&self, scope: Scope, now: Time) -> bool {
         self.is_blind || (self.read >= Some(scope) && now.since(self.read_at) < FRESH)
@@ -110,7 +127,7 @@ impl Figures {
 
 impl Daemon {
     /// Asks for a sample, now or after the one that is under way.
-    fn want_sample(&mut self, scope: Scope) {
+    pub(super) fn want_sample(&mut self, scope: Scope) {
         let figures = &mut self.figures;
         if figures.under_way.is_some() {
             figures.wanted = figures.wanted.max(Some(scope));
@@ -221,6 +238,7 @@ impl Daemon {
         }
         if scope > Some(Scope::Limited) {
             self.tell_paces();
+            self.sampled_outside();
             self.meet_waiting(self.figures.begun);
         }
         if let Some(scope) = self.figures.wanted.take() {
@@ -329,19 +347,16 @@ impl Daemon {
 
     /// What a process uses, as answers tell it.
     pub(super) fn usage(&self, process: &Process) -> Usage {
-        self.usage_since(process, &self.figures.earlier)
+        self.figures.usage(process)
     }
 
     fn usage_since(&self, process: &Process, earlier: &Earlier) -> Usage {
-        let reading = process.child().and_then(|child| self.figures.last.of(child));
-        let (Some(reading), Some(started)) = (reading, process.started()) else {
-            return Usage::default();
-        };
-        Usage {
-            cpu: earlier.process(reading, started.mono),
-            memory: reading.memory,
-            memory_tree: reading.memory_tree,
-        }
+        self.figures.usage_since(process, earlier)
+    }
+
+    /// Whether what was read last will do, for something that is told by itself.
+    pub(super) fn has_fresh_figures(&self) -> bool {
+        self.figures.is_fresh(Scope::Everything, self.now.mono)
     }
 
     /// The sample that has to be taken before `demand` is met; `None`: it can be met now.

@@ -8,6 +8,7 @@ mod accept;
 mod account;
 mod adopt;
 mod aftercare;
+mod agent;
 mod alarm;
 mod answers;
 mod apply;
@@ -82,6 +83,7 @@ use crate::sys::wait::Reaped;
 use crate::sys::{clock, crash};
 
 use aftercare::Aftercare;
+use agent::Outside;
 use alarm::AlarmClock;
 use channel::Channels;
 use children::Children;
@@ -192,6 +194,7 @@ pub struct Daemon {
     /// When the code that requests needed is given back.
     trim_at: Option<Time>,
     pm2: pm2::Pm2,
+    outside: Outside,
     /// Container mode.
     container: Option<container::Running>,
 }
@@ -240,6 +243,7 @@ impl Daemon {
             self.save_if_due();
             self.watch_container();
             self.settle();
+            self.attend_agent();
             self.look_after(quiet && self.spawns.is_empty() && !self.reap_due);
             self.flush_channels();
             self.tell_own_log();
@@ -284,6 +288,7 @@ impl Daemon {
             self.alarm.next_deadline(),
             self.cluster.next_deadline(),
             self.figures.next_deadline(),
+            self.outside.next_deadline(),
             self.web.next_deadline(),
             self.init.next_deadline(),
             self.container.as_ref().and_then(container::Running::next_deadline),
@@ -309,11 +314,13 @@ impl Daemon {
             Key::NotifySocket => self.on_notify_socket(),
             Key::Adopted(child) => self.on_adopted_end(child),
             Key::Keeper => self.on_keeper(),
+            Key::Outside(wire) => self.on_outside(wire, ready),
             Key::Probe(child) => self.on_probe(child, ready),
             Key::Alarm => self.on_time_of_day(),
             Key::Waker => {
                 self.on_worker();
                 self.take_names();
+                self.take_files();
                 self.on_sample();
                 self.take_changes();
             }
@@ -391,6 +398,7 @@ impl Daemon {
         self.init.stopping();
         self.finish_saving();
         self.look_after_all();
+        self.end_agent();
         self.show_all_lines();
         self.connections.say_good_bye(reason, self.now, &self.ids);
         self.ending = Ending::Leaving { until: self.now.mono.after(Duration::from_secs(1)) };

@@ -236,7 +236,17 @@ impl Daemon {
 
     /// The last lines a process wrote to stderr, what is still in the pipe included.
     pub(super) fn last_output(&mut self, process: ProcId) -> Vec<String> {
-        let stream = Stream::Err;
+        self.last_lines_of(process, Stream::Err, LAST_LINES, LAST_BYTES)
+    }
+
+    /// The last lines of one stream, what is still in the pipe included.
+    pub(super) fn last_lines_of(
+        &mut self,
+        process: ProcId,
+        stream: Stream,
+        lines: usize,
+        bytes: usize,
+    ) -> Vec<String> {
         let silent =
             |pipe: &Pipe| !pipe.logged && fds::waiting(pipe.borrow()).is_ok_and(|bytes| bytes == 0);
         let entry = self.entries.get(&process);
@@ -246,7 +256,7 @@ impl Daemon {
         self.open_log(process, stream);
         self.drain(process, stream);
         self.logs
-            .last_lines(StreamId { process, stream }, LAST_LINES, LAST_BYTES)
+            .last_lines(StreamId { process, stream }, lines, bytes)
             .into_iter()
             .map(|line| String::from_utf8_lossy(&line).into_owned())
             .collect()
@@ -263,6 +273,9 @@ impl Daemon {
         self.container_lines(&mut lines);
         if self.news.bus {
             self.tell_lines(&lines);
+        }
+        if self.outside.is_on() {
+            self.lines_outside(&lines);
         }
         self.give_to_host(&lines);
         for line in lines.drain(..) {
@@ -408,13 +421,15 @@ impl Daemon {
     /// Counts again who follows lines: a client subscribed or left.
     pub(super) fn recount_watchers(&mut self) {
         self.news.line_filters = self.connections.line_filters();
-        self.pm2.listeners = self.connections.pm2_listeners();
-        self.news.bus = self.pm2.has_listeners();
+        let clients = self.connections.pm2_listeners();
+        self.pm2.listeners = clients + usize::from(self.outside.is_on());
+        self.news.bus = clients > 0;
         self.own_log.tap(self.news.bus);
         for (&process, entry) in self.entries.iter() {
             let wanted = self.container.is_some()
                 || entry.spec.logs.wants_lines()
-                || self.news.wants_lines(&entry.subject);
+                || self.news.wants_lines(&entry.subject)
+                || self.outside.wants_lines(entry);
             for stream in Stream::BOTH {
                 self.logs.watch(StreamId { process, stream }, wanted);
             }

@@ -67,6 +67,8 @@ pub enum Pending {
     Nobody,
     /// Programs come from PM2's list, one after the other.
     Moving(Box<Moving>),
+    /// Somebody elsewhere asked for it.
+    Outside,
     /// A call of PM2's RPC.
     Pm2 {
         client: ConnId,
@@ -110,6 +112,7 @@ impl Daemon {
             Ask::GetDaemon => Some(self.about()),
             Ask::GetSettings { key } => Some(self.show_settings(key.as_deref())),
             Ask::SetSetting { key, value } => Some(self.set_setting(client, &key, &value)),
+            Ask::Agent(wish) => Some(self.agent_wish(client, wish)),
             Ask::Token { new } => Some(self.token(client, new)),
             Ask::Export { processes } => Some(self.export(processes.as_deref())),
             Ask::Flush(targets) => Some(self.on_logs(targets, LogWork::Flush)),

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::base::{ProcId, Stream};
-use crate::config::settings::{self, Settings};
+use crate::config::settings::{self, AgentSettings, Settings};
 use crate::config::{edit, web};
 use crate::daemon::entries::Entry;
 use crate::daemon::home::{self, StartError};
@@ -153,6 +153,7 @@ impl Daemon {
             state_mode: old.state_mode,
             parallel: old.parallel,
             pm2: old.pm2.clone(),
+            agent: AgentSettings { enabled: old.agent.enabled, ..new.agent },
             ..new
         };
         self.connections.set_limit(self.settings.max_connections);

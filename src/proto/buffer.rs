@@ -186,6 +186,12 @@ impl Outbox {
         Ok(())
     }
 
+    /// Bytes of events that wait.
+    #[must_use]
+    pub fn queued_events(&self) -> usize {
+        self.queued[Class::Event.index()]
+    }
+
     /// Whether frames of this class take more than half of their budget: enough for the peer for
     /// now.
     #[must_use]

@@ -2,6 +2,8 @@
 
 /// stop, restart, reload, delete, scale, signal, reset, send, trigger.
 pub mod act;
+/// link, unlink, agent.
+pub mod agent;
 /// apply.
 pub mod apply;
 /// daemon.

@@ -228,6 +228,20 @@ pub const COMMANDS: &[Command] = &[
         .takes("", Count::None)
         .about("Make a new token for the web interface")
         .examples(["pmd regenerate-api-key", "pmd regenerate-api-key -q"]),
+    command("link", Group::Daemon, c::agent::link)
+        .takes("<secret> <public> [name], info, stop or delete", Count::Any)
+        .about("Connect to a back end of PM2's agent, or show and end that")
+        .options(o::LINK)
+        .examples(["pmd link SECRET PUBLIC edge-1 --info-node http://10.0.0.2", "pmd link info"]),
+    command("unlink", Group::Daemon, c::agent::unlink)
+        .takes("", Count::None)
+        .about("Disconnect from it, and forget its keys")
+        .examples(["pmd unlink", "pmd unlink -q"]),
+    command("agent", Group::Daemon, c::agent::agent)
+        .aliases(&["info-agent"])
+        .takes("[status]", Count::AtMostOne)
+        .about("Show the agent's connections, what waits for them, and what went wrong")
+        .examples(["pmd agent status", "pmd agent status --json"]),
     command("doctor", Group::Daemon, c::doctor::run)
         .takes("", Count::None)
         .about("Look for what is wrong, and say how to mend it")

@@ -277,6 +277,9 @@ pub const RESURRECT: &[Opt] =
 
 pub const LINKS: &[Opt] = &[Opt::flag("force", "replace what is there").short('f')];
 
+pub const LINK: &[Opt] =
+    &[Opt::value("info-node", Kind::Text, "URL", "the root that says where to connect")];
+
 pub const EXPORT: &[Opt] =
     &[Opt::value("format", Kind::Text, "FORMAT", "json, pm2, compose or systemd (json)")];
 

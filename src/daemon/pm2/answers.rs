@@ -126,7 +126,7 @@ impl Daemon {
 
     /// The first thing that went wrong in PM2's eyes: it answers with the process, whatever became
     /// of that afterwards.
-    fn first_failure(&mut self, outcomes: &[Outcome]) -> Result<(), String> {
+    pub(in crate::daemon) fn first_failure(&mut self, outcomes: &[Outcome]) -> Result<(), String> {
         for outcome in outcomes {
             let failure = match &outcome.failure {
                 None | Some(Failure::Died { .. } | Failure::GaveUp { .. }) => continue,

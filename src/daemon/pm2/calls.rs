@@ -33,6 +33,11 @@ impl Daemon {
         let id_unknown = |id: &Id| format!("{} id unknown", id.text);
         match call {
             Call::Ping => Ok(Some(rpc::value(&json!({"msg": "pong"})))),
+            Call::AgentInfos => Ok(Some(rpc::value(&self.agent_infos()))),
+            Call::AgentEnd => {
+                self.end_agent();
+                Ok(Some(rpc::nothing()))
+            }
             Call::GetVersion => Ok(Some(rpc::value(&json!(self.pm2.version)))),
             Call::GetMonitorData => Ok(Some(self.monitor_data())),
             Call::GetSystemData => Ok(Some(rpc::value(&self.system_data()))),
@@ -261,7 +266,7 @@ impl Daemon {
     }
 
     /// The processes that a client names: by id, by name, by the path of the script, or all.
-    pub(super) fn named(&self, whose: &Named) -> Vec<ProcId> {
+    pub(in crate::daemon) fn named(&self, whose: &Named) -> Vec<ProcId> {
         match whose {
             Named::Id(id) => self.id_of(id).into_iter().collect(),
             Named::Name(name) => self
@@ -314,7 +319,7 @@ impl Daemon {
     }
 
     /// Whether its instances share their sockets.
-    pub(super) fn is_cluster(&self, id: ProcId) -> bool {
+    pub(in crate::daemon) fn is_cluster(&self, id: ProcId) -> bool {
         self.supervisor.process(id).is_some_and(|process| process.spec().is_cluster())
     }
 }

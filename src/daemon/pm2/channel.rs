@@ -118,7 +118,7 @@ impl Daemon {
 
     /// A message that is an object goes to children as it is, as PM2 had it up to 1.0; one that is
     /// a word is an action that the child must have announced.
-    pub(super) fn send_message(&mut self, message: &Message) -> Begun {
+    pub(in crate::daemon) fn send_message(&mut self, message: &Message) -> Begun {
         let what = message.command.get("msg").cloned().unwrap_or_default();
         let is_object = what.is_object();
         match &message.to {

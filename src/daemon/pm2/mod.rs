@@ -39,7 +39,8 @@ use crate::supervisor::vocabulary::Status;
 
 pub use answers::Then;
 pub use moving::Moving;
-pub use records::Shown;
+pub use records::{Shown, uuid};
+pub use sockets::{listen_for_owner, lives};
 
 /// The interface for PM2's clients.
 #[derive(Debug, Default)]

@@ -101,7 +101,7 @@ impl Daemon {
     }
 
     /// What is known of a process besides its definition.
-    pub(super) fn known_mut(&mut self, id: ProcId) -> Option<&mut Known> {
+    pub(in crate::daemon) fn known_mut(&mut self, id: ProcId) -> Option<&mut Known> {
         self.prepare_log_names(id);
         Some(self.entries.get_mut(&id)?.pm2.get_or_insert_default().known_mut())
     }
@@ -184,7 +184,7 @@ impl Daemon {
         })
     }
 
-    pub(super) fn all_ids(&self) -> Vec<ProcId> {
+    pub(in crate::daemon) fn all_ids(&self) -> Vec<ProcId> {
         self.supervisor.processes().map(Process::id).collect()
     }
 
@@ -252,7 +252,8 @@ impl Daemon {
 }
 
 /// A UUID of version 4 from two numbers.
-pub(super) fn uuid(high: u64, low: u64) -> String {
+#[must_use]
+pub fn uuid(high: u64, low: u64) -> String {
     let high = (high & 0xffff_ffff_ffff_0fff) | 0x4000;
     let low = (low & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
     let (a, b, c) = (high >> 32, high >> 16 & 0xffff, high & 0xffff);

@@ -14,6 +14,7 @@ use crate::daemon::key::ConnId;
 use crate::daemon::socket::{Acceptor, Peer};
 use crate::proto::buffer::Outbox;
 use crate::proto::pm2::bus::{self, Bus};
+use crate::proto::pm2::methods::METHODS;
 use crate::proto::pm2::rpc::{REPLY_QUEUE, Rpc};
 use crate::proto::protocol::Protocol;
 use crate::sys::{describe, kill, peer, process};
@@ -106,7 +107,7 @@ impl Daemon {
         Some(if bus {
             (Protocol::Pm2Bus(Bus), Outbox::new(bus::NEWS_QUEUE, bus::QUEUE))
         } else {
-            (Protocol::Pm2Rpc(Rpc::default()), Outbox::new(REPLY_QUEUE, 0))
+            (Protocol::Pm2Rpc(Rpc::new(METHODS)), Outbox::new(REPLY_QUEUE, 0))
         })
     }
 
@@ -142,13 +143,18 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// Whether a daemon listens there, and which process it is.
-fn lives(path: &Path) -> Option<Option<i32>> {
+pub fn lives(path: &Path) -> Option<Option<i32>> {
     match UnixStream::connect(path) {
         Ok(stream) => Some(peer::peer_credentials(&stream).ok()?.pid.map(crate::base::Pid::raw)),
         // So many wait for it that it must be there.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(None),
         Err(_) => None,
     }
+}
+
+/// Listens for the daemon's own user and root.
+pub fn listen_for_owner(path: &Path) -> io::Result<UnixListener> {
+    listen(path, None)
 }
 
 /// Nobody listens there: a socket of this name is what a dead daemon left.

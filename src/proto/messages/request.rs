@@ -102,6 +102,8 @@ pub enum Ask {
     Token {
         new: bool,
     },
+    /// About the agent.
+    Agent(AgentWish),
     Export {
         processes: Option<Vec<Target>>,
     },
@@ -151,6 +153,16 @@ pub enum Ask {
     },
 }
 
+/// What is to become of the agent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AgentWish {
+    Info,
+    /// Members of its file.
+    Link(Map<String, Value>),
+    Stop,
+    Delete,
+}
+
 /// What a client must be allowed to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Right {
@@ -188,6 +200,7 @@ impl Ask {
             | Self::GetSettings { .. }
             | Self::SetSetting { .. }
             | Self::Token { .. }
+            | Self::Agent(_)
             | Self::Export { .. }
             | Self::Flush(_)
             | Self::Rotate(_)
@@ -424,6 +437,16 @@ pub fn ask(kind: &str, data: Map<String, Value>, limits: Limits) -> Result<Ask, 
             Some("new") => Ask::Token { new: true },
             _ => return Err(ErrorReply::argument("op", "'op' must be show or new")),
         },
+        "agent" => Ask::Agent(match data.string("op")?.as_deref() {
+            Some("info") => AgentWish::Info,
+            Some("link") => AgentWish::Link(data.link()?),
+            Some("stop") => AgentWish::Stop,
+            Some("delete") => AgentWish::Delete,
+            _ => {
+                let text = "'op' must be info, link, stop or delete";
+                return Err(ErrorReply::argument("op", text));
+            }
+        }),
         "export" => Ask::Export { processes: data.some_targets()? },
         "flush" => Ask::Flush(data.some_targets()?),
         "rotate" => Ask::Rotate(data.some_targets()?),
@@ -570,6 +593,21 @@ fn command(data: &mut Fields) -> Result<Command, ErrorReply> {
 struct Fields(Map<String, Value>, Limits);
 
 impl Fields {
+    /// The keys of the agent's file.
+    fn link(&mut self) -> Result<Map<String, Value>, ErrorReply> {
+        let mut members = Map::new();
+        for key in ["secret_key", "public_key", "machine_name", "info_node"] {
+            match self.string(key)?.filter(|text| !text.is_empty()) {
+                Some(text) => drop(members.insert(key.to_owned(), text.into())),
+                None if key.ends_with("_key") => {
+                    return Err(ErrorReply::argument(key, format!("'{key}' is missing")));
+                }
+                None => {}
+            }
+        }
+        Ok(members)
+    }
+
     fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }

@@ -18,6 +18,17 @@ pub struct Method {
     pub(super) read: fn(&mut [Value]) -> Result<Call, String>,
 }
 
+impl Method {
+    /// The call with these arguments.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them, in PM2's words.
+    pub fn call(&self, arguments: &[Value]) -> Result<Call, String> {
+        (self.read)(arguments)
+    }
+}
+
 impl std::fmt::Debug for Method {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Method").field("name", &self.name).finish_non_exhaustive()
@@ -33,6 +44,12 @@ pub struct Id {
 }
 
 impl Id {
+    /// As a client gave it.
+    #[must_use]
+    pub fn of(value: &Value) -> Self {
+        Self::read(Some(value))
+    }
+
     fn read(value: Option<&Value>) -> Self {
         let Some(value) = value else { return Self { id: None, text: "undefined".to_owned() } };
         let text = text(value);
@@ -105,6 +122,9 @@ pub enum Call {
     DeleteAll,
     /// Apps whose script has this base name.
     FindByScript(String),
+    /// How the agent is, its secret included.
+    AgentInfos,
+    AgentEnd,
 }
 
 /// What `msgProcess` is to tell whom.
@@ -172,6 +192,12 @@ pub const METHODS: &[Method] = &[
         Ok(Call::DeleteName(Named::Name(first_text(given))))
     }),
     method("deleteAll", "env cb", |_| Ok(Call::DeleteAll)),
+];
+
+/// The methods of PM2's agent.
+pub const AGENT_METHODS: &[Method] = &[
+    method("kill", "cb", |_| Ok(Call::AgentEnd)),
+    method("getInfos", "cb", |_| Ok(Call::AgentInfos)),
 ];
 
 const fn method(

@@ -53,6 +53,12 @@ impl<'a> Object<'a> {
         write(self.key(key), value);
     }
 
+    /// Members that lie ready, with a comma before the first.
+    pub fn splice(&mut self, members: &[u8]) {
+        self.first = false;
+        self.out.extend_from_slice(members);
+    }
+
     /// `json`: a value as JSON text.
     pub fn raw(&mut self, key: &str, json: &[u8]) {
         self.key(key).extend_from_slice(json);

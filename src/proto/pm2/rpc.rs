@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::proto::buffer::{Class, Frame, Inbox, Outbox};
 use crate::proto::messages::session::Answer;
 use crate::proto::pm2::amp::{self, MAX_MESSAGE, Message, Pair};
-use crate::proto::pm2::methods::{Call, METHODS};
+use crate::proto::pm2::methods::{Call, Method};
 use crate::proto::pm2::object::{self, Object};
 use crate::proto::protocol::{Context, Conversation, Demand, Hangup, MESSAGES_PER_TURN};
 use crate::sorted::SortedMap;
@@ -29,19 +29,20 @@ const INBOX: usize = MAX_MESSAGE + 64 * 1024;
 /// One client of `rpc.sock`.
 #[derive(Debug)]
 pub struct Rpc {
+    methods: &'static [Method],
     inbox: Inbox,
     /// The ids of calls in progress, by tag.
     in_progress: SortedMap<u64, Box<[u8]>>,
     next_tag: u64,
 }
 
-impl Default for Rpc {
-    fn default() -> Self {
-        Self { inbox: Inbox::new(INBOX), in_progress: SortedMap::new(), next_tag: 0 }
-    }
-}
-
 impl Rpc {
+    /// A client who may call these.
+    #[must_use]
+    pub fn new(methods: &'static [Method]) -> Self {
+        Self { methods, inbox: Inbox::new(INBOX), in_progress: SortedMap::new(), next_tag: 0 }
+    }
+
     /// Answers the call that carried `tag`; a tag that was answered is ignored.
     ///
     /// # Errors
@@ -66,11 +67,11 @@ impl Rpc {
     /// The call that a body makes, or `None` when it was answered here.
     fn take(&self, body: Value, id: &[u8], out: &mut Outbox) -> Result<Option<Call>, Hangup> {
         if body.get("type").and_then(Value::as_str) == Some("methods") {
-            send(methods().close_reply(id), out)?;
+            send(methods(self.methods).close_reply(id), out)?;
             return Ok(None);
         }
         let call = if self.in_progress.len() < MAX_IN_PROGRESS {
-            call(body)
+            call(self.methods, body)
         } else {
             Err("too many calls in progress".to_owned())
         };
@@ -142,12 +143,12 @@ fn request(message: &Message<'_>) -> Result<(Value, Box<[u8]>), Hangup> {
     Ok((body, Box::from(*id)))
 }
 
-fn call(mut body: Value) -> Result<Call, String> {
+fn call(methods: &[Method], mut body: Value) -> Result<Call, String> {
     let Some(method) = body.get("method").filter(|method| object::is_truthy(method)) else {
         return Err(".method required".to_owned());
     };
     let name = object::text(method);
-    let Some(method) = METHODS.iter().find(|method| method.name == name) else {
+    let Some(method) = methods.iter().find(|method| method.name == name) else {
         return Err(format!("method \"{name}\" does not exist"));
     };
     let Some(Value::Array(arguments)) = body.get_mut("args") else {
@@ -157,11 +158,11 @@ fn call(mut body: Value) -> Result<Call, String> {
 }
 
 /// The list of methods, as pm2-interface builds its `rpc` object from it.
-fn methods() -> Pair {
+fn methods(methods: &[Method]) -> Pair {
     let mut reply = Pair::reply();
     let mut list = Object::begin(reply.json());
     let mut all = Object::begin(list.key("methods"));
-    for method in METHODS {
+    for method in methods {
         let mut entry = Object::begin(all.key(method.name));
         entry.text("name", method.name);
         let params: Vec<Value> = method.params.split_terminator(' ').map(Value::from).collect();

@@ -38,7 +38,7 @@ struct Client {
 
 impl Client {
     fn new() -> Self {
-        Self { rpc: Rpc::default(), out: Outbox::new(REPLY_QUEUE, 0) }
+        Self { rpc: Rpc::new(METHODS), out: Outbox::new(REPLY_QUEUE, 0) }
     }
 
     fn with(
