@@ -69,10 +69,11 @@ impl Agent {
         self.tasks.push_back((Task::Say(answer), asker));
     }
 
-    pub(super) fn reply(&mut self, asker: &Asker, answer: Result<Value, Refusal>) {
+    pub(super) fn reply(&mut self, asker: &Asker, answer: Result<Value, Refusal>, now: Now) {
         match asker {
             Asker::Method { wire, method, app } => {
                 let (error, data) = match answer {
+                    Ok(Value::Null) => (Value::Null, json!({"success": true})),
                     Ok(data) => (Value::Null, data),
                     Err(refusal) => (refusal.json(), Value::Null),
                 };
@@ -95,7 +96,9 @@ impl Agent {
                     self.reply_on(*wire, "trigger:action:failure", &payload);
                 }
             },
-            Asker::Command { .. } => {}
+            Asker::Command { id, from, action } => {
+                self.reply_over_mqtt((id, from, action), answer, now);
+            }
         }
     }
 

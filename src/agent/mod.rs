@@ -16,6 +16,7 @@
 //! | `websocket` | the transporter `websocket`                         |
 //! | `axon`      | the transporter `axon`                              |
 //! | `asked`     | messages of back ends, and their answers            |
+//! | `fleet`     | the transporter `mqtt`                              |
 //! | `orders`    | what they ask to be done                            |
 //! | `shown`     | how the connections are, for people                 |
 //! | `queue`     | what waits, within bytes                            |
@@ -27,6 +28,7 @@ mod asked;
 #[cfg(feature = "agent-axon")]
 mod axon;
 mod dice;
+pub mod fleet;
 pub mod line;
 pub mod orders;
 pub mod queue;
@@ -91,6 +93,9 @@ enum Task {
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     pub hostname: String,
+    /// `x86_64`.
+    pub machine: String,
+    pub kernel: String,
     /// In bytes.
     pub memory: u64,
     /// A JSON list.
@@ -109,6 +114,7 @@ pub struct Agent {
     effects: VecDeque<Effect>,
     verify: verify::Verify,
     socket: websocket::Talk,
+    fleet: Option<Box<fleet::Talk>>,
     #[cfg(feature = "agent-axon")]
     axon: axon::Talk,
     tasks: VecDeque<(Task, Asker)>,
@@ -126,6 +132,7 @@ impl Agent {
     pub fn new(config: AgentConfig, boot: String, seed: u64, now: Now) -> Self {
         #[cfg(feature = "agent-axon")]
         let axon = axon::Talk::new(&config);
+        let fleet = fleet::Talk::new(&config);
         let mut agent = Self {
             config,
             boot,
@@ -135,6 +142,7 @@ impl Agent {
             effects: VecDeque::new(),
             verify: verify::Verify::default(),
             socket: websocket::Talk::default(),
+            fleet,
             #[cfg(feature = "agent-axon")]
             axon,
             tasks: VecDeque::new(),
@@ -151,6 +159,7 @@ impl Agent {
             true => agent.begin_verify(now),
             false => agent.follow(&Value::Null, now),
         }
+        agent.lead_fleet(now);
         agent
     }
 
@@ -162,6 +171,7 @@ impl Agent {
             self.verify.due,
             self.logging_until,
             self.socket.next_deadline(self.line(Wire::WebSocket)),
+            self.fleet.as_ref().and_then(|fleet| fleet.next_deadline(self.line(Wire::Mqtt))),
         ];
         lines.chain(own).flatten().min()
     }
@@ -189,6 +199,7 @@ impl Agent {
             self.effects.push_back(Effect::Logging);
         }
         self.attend_websocket(now);
+        self.attend_broker(now);
     }
 
     /// What is to be done next.
@@ -206,7 +217,7 @@ impl Agent {
             Wire::Verify => self.ask_root(),
             Wire::WebSocket => self.ask_upgrade(),
             Wire::Push | Wire::Reverse => self.opened(wire, now),
-            Wire::Mqtt => {}
+            Wire::Mqtt => self.greet_broker(),
         }
     }
 
@@ -220,6 +231,7 @@ impl Agent {
             Wire::WebSocket => self.hear_websocket(bytes, now),
             #[cfg(feature = "agent-axon")]
             Wire::Reverse => self.hear_reverse(bytes, now),
+            Wire::Mqtt => self.hear_broker(bytes, now),
             // Whoever is pushed to has nothing to say.
             _ => Ok(()),
         };
@@ -258,6 +270,11 @@ impl Agent {
     fn after_loss(&mut self, wire: Wire) {
         match wire {
             Wire::WebSocket => self.socket.reset(),
+            Wire::Mqtt => {
+                if let Some(fleet) = &mut self.fleet {
+                    fleet.reset();
+                }
+            }
             #[cfg(feature = "agent-axon")]
             Wire::Push | Wire::Reverse => self.axon.reset(wire),
             _ => {}
@@ -285,8 +302,10 @@ impl Agent {
     /// The other end took something, or may: what waits is put into the outbox, as far as that is
     /// not full.
     pub fn sent(&mut self, wire: Wire) {
-        if wire == Wire::WebSocket {
-            self.fill_websocket();
+        match wire {
+            Wire::WebSocket => self.fill_websocket(),
+            Wire::Mqtt => self.fill_mqtt(),
+            Wire::Verify | Wire::Push | Wire::Reverse => {}
         }
     }
 
@@ -304,6 +323,7 @@ impl Agent {
     /// Ends everything in order; what is left to be sent goes with the effects.
     pub fn stop(&mut self, now: Now) {
         self.verify.due = None;
+        self.leave_broker(now);
         for wire in Wire::ALL {
             self.lead(wire, None, now);
         }
@@ -364,7 +384,7 @@ impl Agent {
                     self.current = Some(asker);
                     return Some(order);
                 }
-                (Task::Say(answer), asker) => self.reply(&asker, answer),
+                (Task::Say(answer), asker) => self.reply(&asker, answer, now),
             }
             self.understand_rest(now);
         }
@@ -374,7 +394,7 @@ impl Agent {
     /// The order that was handed out is done, or was not.
     pub fn answer(&mut self, done: Result<(), Refusal>, now: Now) {
         if let Some(asker) = self.current.take() {
-            self.reply(&asker, done.map(|()| json!({"success": true})));
+            self.reply(&asker, done.map(|()| Value::Null), now);
         }
         // Messages that had to wait.
         self.understand_rest(now);
@@ -384,6 +404,9 @@ impl Agent {
         let result = self.understand_websocket(now);
         if let Err(why) = result {
             self.lost(Wire::WebSocket, &why, now);
+        }
+        if let Err(why) = self.understand_broker(now) {
+            self.lost(Wire::Mqtt, &why, now);
         }
         #[cfg(feature = "agent-axon")]
         if let Err(why) = self.understand_reverse(now) {

@@ -40,15 +40,23 @@ pub struct Queue {
     counts: [usize; 3],
     bytes: usize,
     limit: usize,
-    /// Packets that had to go.
+    /// Packets that had to go, and the events among them.
     pub dropped: u64,
+    pub lost_events: u64,
 }
 
 impl Queue {
     /// `limit` in bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { packets: VecDeque::new(), counts: [0; 3], bytes: 0, limit, dropped: 0 }
+        Self {
+            packets: VecDeque::new(),
+            counts: [0; 3],
+            bytes: 0,
+            limit,
+            dropped: 0,
+            lost_events: 0,
+        }
     }
 
     /// Adds a packet; others may have to go for it. `most`: packets that may wait.
@@ -60,8 +68,9 @@ impl Queue {
             let lowest = self.counts.iter().position(|&count| count > 0);
             let is_lowest = |packet: &Packet| Some(index(packet.class)) == lowest;
             let Some(at) = self.packets.iter().position(is_lowest) else { return };
-            self.take(at);
+            let gone = self.take(at);
             self.dropped += 1;
+            self.lost_events += u64::from(gone.is_some_and(|it| it.class == Class::Event));
         }
     }
 

@@ -24,6 +24,7 @@ impl Agent {
             let line = self.line(wire);
             let queue: Option<&Queue> = match wire {
                 Wire::WebSocket => Some(&self.socket.queue),
+                Wire::Mqtt => self.fleet.as_ref().map(|fleet| &fleet.queue),
                 #[cfg(feature = "agent-axon")]
                 Wire::Push => Some(&self.axon.queue),
                 _ => None,

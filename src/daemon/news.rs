@@ -105,6 +105,7 @@ impl Daemon {
         if self.container.is_some() {
             self.container_notice(&notice);
         }
+        self.touch_state_outside();
         let subject = subject_of_notice(&notice);
         match &notice.kind {
             NoticeKind::Status { from, to } => {

@@ -117,7 +117,9 @@ impl Outside {
     pub fn wants_lines(&self, entry: &Entry) -> bool {
         self.host.as_deref().is_some_and(|host| {
             let (broadcast, mute) = host.flags(entry.subject.id, &entry.spec);
-            !mute && (broadcast || host.agent.wants_logs())
+            let agent = &host.agent;
+            let fleet = agent.fleet_wants_logs(&entry.subject.name);
+            !mute && (broadcast || agent.wants_logs() || fleet)
         })
     }
 }
@@ -171,15 +173,34 @@ impl Daemon {
                 host.pages.paces.remove(&page.process);
                 continue;
             };
-            let process = host.process(page.process, &entry.subject.name);
+            let name = &entry.subject.name;
+            let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            let stream = if page.stream == Stream::Out { "out" } else { "err" };
+            let text = String::from_utf8_lossy(&page.text);
+            if host.agent.fleet_wants_logs(name) {
+                let mut payload = Vec::with_capacity(page.text.len() + 80);
+                let mut object = Object::begin(&mut payload);
+                object.number("v", 1);
+                object.number("ts", number(page.at.0));
+                object.number("id", page.process.0.into());
+                object.text("s", stream);
+                object.text("text", &text);
+                object.number("dropped", number(page.dropped));
+                object.end();
+                host.agent.tell_fleet_log(name, payload);
+            }
+            if !host.agent.wants_logs() && !host.flags(page.process, &entry.spec).0 {
+                continue;
+            }
+            let process = host.process(page.process, name);
             let mut payload = Vec::with_capacity(page.text.len() + 160);
             let mut object = Object::begin(&mut payload);
             object.value("process", &process);
-            object.number("at", i64::try_from(page.at.0).unwrap_or(i64::MAX));
-            object.text("data", &String::from_utf8_lossy(&page.text));
-            object.text("log_type", if page.stream == Stream::Out { "out" } else { "err" });
+            object.number("at", number(page.at.0));
+            object.text("data", &text);
+            object.text("log_type", stream);
             if page.dropped > 0 {
-                object.number("dropped", i64::try_from(page.dropped).unwrap_or(i64::MAX));
+                object.number("dropped", number(page.dropped));
             }
             object.end();
             host.agent.tell_event("logs", payload, Class::Log);
@@ -246,6 +267,7 @@ impl Daemon {
         mut event: Map<String, Value>,
     ) {
         let Some(host) = self.outside.host.as_deref_mut() else { return };
+        host.agent.tell_fleet_event(channel, id.0, name, &event);
         event.insert("process".to_owned(), host.process(id, name));
         let payload = Value::Object(event).to_string().into_bytes();
         host.agent.tell_event(channel, payload, Class::Event);

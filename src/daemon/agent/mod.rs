@@ -19,6 +19,7 @@ mod orders;
 mod sockets;
 mod status;
 
+use crate::agent::fleet::Say;
 use crate::agent::line::Wire;
 use crate::agent::{Agent, Effect};
 use crate::base::{ProcId, Time};
@@ -80,7 +81,13 @@ impl Outside {
     pub fn next_deadline(&self) -> Option<Time> {
         let host = self.host.as_deref()?;
         let status = host.agent.status_at().filter(|_| !host.sampling);
-        [host.agent.next_deadline(), status, host.pages.next_deadline()].into_iter().flatten().min()
+        let fleet = host.agent.fleet_wants();
+        let fleet = fleet.filter(|(_, say)| *say == Say::State || !host.sampling);
+        let fleet = fleet.map(|(at, _)| at);
+        [host.agent.next_deadline(), status, fleet, host.pages.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -137,6 +144,7 @@ impl Daemon {
         }
         self.carry_pages_outside();
         self.tell_status_outside();
+        self.tell_fleet_outside();
         for _ in 0..ORDERS_PER_TURN {
             let next = self.outside.host.as_deref_mut();
             let Some(order) = next.and_then(|host| host.agent.next_order(now)) else { break };

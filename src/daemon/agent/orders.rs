@@ -7,6 +7,7 @@ use crate::base::ProcId;
 use crate::daemon::Daemon;
 use crate::daemon::requests::{Pending, REQUEST_LIMIT};
 use crate::proto::pm2::methods::{Call, Id, METHODS, Named};
+use crate::proto::pm2::object::text;
 use crate::supervisor::vocabulary::{Action, Input, Options, Reply, Request, Scale, Target};
 
 impl Daemon {
@@ -95,14 +96,39 @@ impl Daemon {
             let code = if why.contains("unknown") { "not_found" } else { "failed" };
             Refusal::new(code, why)
         };
+        if command.get("id").is_none() {
+            return self.tell_children(&command);
+        }
+        self.tell_one(command).map_err(failed)?;
+        self.answer_outside(Ok(()));
+        Ok(())
+    }
+
+    /// The same to every process of a name that has the action.
+    fn tell_children(&mut self, command: &Value) -> Result<(), Refusal> {
+        let name = text(command.get("name").unwrap_or(&Value::Null));
+        let mut failure = Some(Refusal::new("not_found", format!("there is no process {name}")));
+        for id in self.named(&Named::Name(name)) {
+            let mut one = command.clone();
+            one["id"] = id.0.into();
+            failure = match (self.tell_one(one), failure) {
+                (Ok(()), _) => None,
+                (Err(why), Some(_)) => Some(Refusal::new("failed", why)),
+                (Err(_), None) => None,
+            };
+        }
+        failure.map_or(Ok(()), Err)?;
+        self.answer_outside(Ok(()));
+        Ok(())
+    }
+
+    fn tell_one(&mut self, command: Value) -> Result<(), String> {
         let read = METHODS.iter().find(|method| method.name == "msgProcess");
         let call = read.map(|method| method.call(&[command]));
         let Some(Ok(Call::Message(message))) = call else {
-            return Err(Refusal::new("bad_args", "no message for a process"));
+            return Err("no message for a process".to_owned());
         };
-        self.send_message(&message).map_err(failed)?;
-        self.answer_outside(Ok(()));
-        Ok(())
+        self.send_message(&message).map(drop)
     }
 
     /// The supervisor has done its part.
@@ -116,7 +142,15 @@ impl Daemon {
             }
             Reply::Stopped => Ok(()),
         };
+        self.touch_state_outside();
         self.answer_outside(done);
+    }
+
+    /// Something about processes has changed, perhaps.
+    pub(in crate::daemon) fn touch_state_outside(&mut self) {
+        if let Some(host) = self.outside.host.as_deref_mut() {
+            host.agent.touch_state(self.now);
+        }
     }
 
     fn answer_outside(&mut self, done: Result<(), Refusal>) {

@@ -58,7 +58,7 @@ impl Live {
 
 impl Daemon {
     pub(super) fn connect_outside(&mut self, wire: Wire, to: &Endpoint) {
-        if matches!(wire, Wire::Verify) {
+        if matches!(wire, Wire::Verify | Wire::Mqtt) {
             self.learn_facts();
         }
         if let Some(addresses) = literal(&to.host, to.port) {

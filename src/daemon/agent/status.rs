@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::agent::Facts;
+use crate::agent::fleet::Say;
 use crate::base::{Pid, ProcId};
 use crate::config::pm2;
 use crate::daemon::Daemon;
@@ -13,7 +14,9 @@ use crate::daemon::agent::Host;
 use crate::daemon::pm2::uuid;
 use crate::json::{json, object};
 use crate::metrics::Scope;
+use crate::proto::messages::metrics::Usage;
 use crate::proto::pm2::object::{Object, is_truthy};
+use crate::supervisor::Process;
 use crate::supervisor::spec::AppSpec;
 use crate::sys::{process, users};
 
@@ -95,12 +98,73 @@ impl Daemon {
         }
     }
 
+    /// Tells the fleet what is due.
+    pub(super) fn tell_fleet_outside(&mut self) {
+        let is_fresh = self.has_fresh_figures();
+        let Some(host) = self.outside.host.as_deref_mut() else { return };
+        let Some((at, say)) = host.agent.fleet_wants() else { return };
+        if at > self.now.mono || (say == Say::Metrics && host.sampling) {
+            return;
+        }
+        if say == Say::Metrics && !is_fresh {
+            host.sampling = true;
+            return self.want_sample(Scope::Everything);
+        }
+        let mut members = b"{0".to_vec();
+        let mut object = Object::resume(&mut members);
+        // Without a comma before the first.
+        if say == Say::Metrics {
+            let about = self.figures.last().host;
+            let used = about.memory_total.saturating_sub(about.memory_available);
+            let load = f64::from(about.load[0]) / 100.0;
+            object.value("host", &json!({"load1": load, "mem_used": used}));
+        }
+        let procs: Vec<Value> = self
+            .supervisor
+            .processes()
+            .filter(|process| self.is_monitored(process.id()))
+            .map(|process| match say {
+                Say::State => self.state_of(process),
+                Say::Metrics => self.metrics_of(process),
+            })
+            .collect();
+        object.value("procs", &Value::from(procs));
+        let members = members.get(3..).unwrap_or_default();
+        if let Some(host) = self.outside.host.as_deref_mut() {
+            host.agent.tell_fleet(say, members, self.now);
+        }
+    }
+
+    fn state_of(&self, process: &Process) -> Value {
+        let mode = if self.is_cluster(process.id()) { "cluster" } else { "fork" };
+        json!({
+            "id": process.id(), "name": process.name(), "ns": process.namespace(),
+            "st": process.status().name(), "pid": process.pid().map_or(0, Pid::raw),
+            "rst": process.restarts(), "up": process.started().map(|at| at.wall.0), "mode": mode,
+        })
+    }
+
+    fn metrics_of(&self, process: &Process) -> Value {
+        let usage = if process.is_online() { self.usage(process) } else { Usage::default() };
+        let shown = self.entries.get(&process.id()).and_then(|entry| entry.pm2.as_ref());
+        let told = shown.map(|shown| &shown.known().monitor);
+        let values = told
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, metric)| Some((name.clone(), metric.get("value")?.clone())));
+        json!({
+            "id": process.id(), "name": process.name(), "cpu": usage.cpu, "mem": usage.memory,
+            "m": Value::Object(values.collect()),
+        })
+    }
+
     /// A sample has been taken.
     pub(in crate::daemon) fn sampled_outside(&mut self) {
         if let Some(host) = self.outside.host.as_deref_mut()
             && std::mem::take(&mut host.sampling)
         {
             self.tell_status_outside();
+            self.tell_fleet_outside();
         }
     }
 
@@ -147,11 +211,8 @@ impl Daemon {
         let Some(process) = self.supervisor.process(id) else { return };
         let Some(entry) = self.entries.get(&id) else { return };
         let Some(host) = self.outside.host.as_deref_mut() else { return };
-        let usage = if process.is_online() {
-            self.figures.usage(process)
-        } else {
-            crate::proto::messages::metrics::Usage::default()
-        };
+        let usage =
+            if process.is_online() { self.figures.usage(process) } else { Usage::default() };
         let none = crate::proto::pm2::view::Known::default();
         let known = entry.pm2.as_ref().map_or(&none, |shown| shown.known());
         let created = known.created_at.unwrap_or_default().max(process.created_at());
@@ -203,8 +264,12 @@ impl Daemon {
     /// Looks at what back ends are told of this host before it is let in.
     pub(super) fn learn_facts(&mut self) {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let [hostname, machine, kernel] =
+            process::host().map(|host| [host.name, host.machine, host.kernel]).unwrap_or_default();
         let facts = Facts {
-            hostname: process::host().map(|host| host.name).unwrap_or_default(),
+            hostname,
+            machine,
+            kernel,
             memory: kilobytes(&read("/proc/meminfo"), "MemTotal"),
             cpus: processors(&read("/proc/stat"), &read("/proc/cpuinfo")),
         };
