@@ -472,4 +472,6 @@ impl Agent {
 }
 
 #[cfg(test)]
+mod fleet_tests;
+#[cfg(test)]
 mod tests;

@@ -213,6 +213,9 @@ impl Daemon {
         if let Some(why) = self.pm2.trouble() {
             problems.push(json!({"code": "pm2", "message": format!("PM2 interface off: {why}")}));
         }
+        if let Some(why) = self.outside.trouble() {
+            problems.push(json!({"code": "agent", "message": format!("agent off: {why}")}));
+        }
         if !self.live.outlives_us() {
             problems.push(json!({"code": "live-table",
                 "message": "no live table: programs cannot be adopted after a crash"}));

@@ -70,6 +70,12 @@ impl Outside {
         self.host.is_some()
     }
 
+    /// How it is.
+    #[must_use]
+    pub fn agent(&self) -> Option<&Agent> {
+        self.host.as_deref().map(|host| &host.agent)
+    }
+
     /// Why it is off although it was to be on.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {

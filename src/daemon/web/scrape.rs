@@ -2,6 +2,7 @@
 //!
 //! Lines of logs are not counted: they are not looked at while nobody follows them.
 
+use crate::agent::shown::Link;
 use crate::base::{ExitStatus, ProcId, Stream};
 use crate::daemon::Daemon;
 use crate::logs::StreamId;
@@ -111,6 +112,7 @@ impl Daemon {
         process_families(&mut page, &rows);
         log_families(&mut page, &rows);
         self.web_families(&mut page);
+        self.agent_families(&mut page);
         self.host_families(&mut page);
         page.finish()
     }
@@ -175,6 +177,32 @@ impl Daemon {
         for (status, count) in self.web.counts.rejected.iter() {
             page.value(&[&[("reason", reason(*status))]], number(*count));
         }
+    }
+
+    /// Nothing where there is no agent.
+    fn agent_families(&self, page: &mut Exposition) {
+        type Value = fn(&Link<'_>) -> u64;
+        let Some(agent) = self.outside.agent() else { return };
+        let links: Vec<Link<'_>> = agent.links().collect();
+        let families: [(&str, &str, Value); 3] = [
+            ("pmd_agent_connected", "Whether a connection of the agent's is there.", |link| {
+                link.is_fine.into()
+            }),
+            ("pmd_agent_queued_messages", "Messages that wait for it.", |link| link.waiting as u64),
+            ("pmd_agent_queued_bytes", "Bytes of them.", |link| link.bytes as u64),
+        ];
+        for (name, help, value) in families {
+            page.gauge(name, help);
+            for link in &links {
+                page.value(&[&[("link", link.wire.name())]], number(value(link)));
+            }
+        }
+        page.counter("pmd_agent_messages_dropped", "Messages that there was no room for.");
+        for link in &links {
+            page.value(&[&[("link", link.wire.name())]], number(link.dropped));
+        }
+        page.counter("pmd_agent_actions", "Actions that were asked for from elsewhere.");
+        page.value(&[], number(agent.asked));
     }
 
     fn host_families(&self, page: &mut Exposition) {
