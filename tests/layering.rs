@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// A module and those it may name. `a::b` allows only that part of `a`.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("base", &[]),
     ("json", &["base"]),
     ("mailbox", &[]),

@@ -135,10 +135,9 @@ impl Talk {
     pub fn next_deadline(&self, line: &Line) -> Option<Time> {
         let is_open = line.is_open();
         let ping = is_open.then(|| self.silent_until.unwrap_or(self.ping_at).min(self.ping_at));
-        let state = is_open.then_some(self.state_at);
         let delayed = self.delayed.iter().map(|(at, ..)| *at);
         let logs = self.logs.iter().map(|(_, until)| *until);
-        delayed.chain(logs).chain(ping).chain(state).min()
+        delayed.chain(logs).chain(ping).min()
     }
 
     fn next_id(&mut self) -> u16 {
@@ -462,7 +461,11 @@ impl Agent {
         if !is_open {
             return;
         }
-        if reads && fleet.silent_until.is_some_and(|until| until <= now.mono) {
+        if !reads {
+            // Who is not read may have said something.
+            fleet.silent_until = None;
+        }
+        if fleet.silent_until.is_some_and(|until| until <= now.mono) {
             return self.lost(Wire::Mqtt, "the broker does not answer", now);
         }
         if fleet.ping_at <= now.mono {

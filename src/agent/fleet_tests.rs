@@ -6,7 +6,7 @@ use super::fleet::Say;
 use super::*;
 use crate::agent::orders::Deed;
 use crate::base::WallTime;
-use crate::config::agent::{MqttConfig, Secret};
+use crate::config::agent::{MqttConfig, Secret, TlsFiles};
 use crate::proto::agent::mqtt::{self, Packet as Wired};
 
 const B: &str = "pmd/v1/shop/edge";
@@ -45,9 +45,11 @@ fn config() -> AgentConfig {
             keep_alive: 60,
             metrics_interval: Duration::from_secs(30),
             state_refresh: Duration::from_secs(300),
+            tls: TlsFiles::default(),
             remote_methods: None,
         }),
         patches: false,
+        tls: TlsFiles::default(),
         context: true,
         remote_methods: None,
     }

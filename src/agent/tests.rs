@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::WallTime;
-use crate::config::agent::Secret;
+use crate::config::agent::{Secret, TlsFiles};
 use crate::json::json;
 
 /// An agent, what it wants connected, and what it said.
@@ -25,6 +25,7 @@ fn config() -> AgentConfig {
         axon: None,
         mqtt: None,
         patches: false,
+        tls: TlsFiles::default(),
         context: true,
         remote_methods: None,
     }
@@ -306,6 +307,20 @@ fn a_burst_is_answered_and_never_held_at_once() {
 }
 
 #[test]
+fn who_is_not_read_is_not_called_silent_and_nothing_spins() {
+    let mut world = World::connected();
+    for _ in 0..MAX_TASKS {
+        world.method("restart", &json!({"id": 1}));
+    }
+    assert!(world.agent.next_order(world.now).is_some());
+    world.method("restart", &json!({"id": 1}));
+    for _ in 0..10 {
+        assert!(world.wait() > 0);
+    }
+    assert!(!world.disconnects.contains(&Wire::WebSocket));
+}
+
+#[test]
 fn an_owners_own_list_is_the_whole_list() {
     let own = AgentConfig { remote_methods: Some(vec!["stop".to_owned()]), ..config() };
     let mut world = World::new(own);
@@ -398,6 +413,7 @@ fn an_end_says_good_bye() {
     assert!(world.agent.next_deadline().is_none());
 }
 
+#[cfg(not(feature = "tls"))]
 #[test]
 fn tls_is_a_clear_error() {
     let mut world = World::new(config());

@@ -135,8 +135,11 @@ impl Agent {
         if !self.line(Wire::WebSocket).is_open() {
             return;
         }
-        // Who is not read may have said something.
-        if self.wants_input() && self.socket.silent_until.is_some_and(|until| until <= now.mono) {
+        if !self.wants_input() {
+            // Who is not read may have said something.
+            self.socket.silent_until = None;
+        }
+        if self.socket.silent_until.is_some_and(|until| until <= now.mono) {
             return self.lost(Wire::WebSocket, "no sign of life for 20 s", now);
         }
         if self.socket.ping_at <= now.mono {

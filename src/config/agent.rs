@@ -3,6 +3,7 @@
 //! Pure. A variable beats the file that `pmd link` writes (`agent.json5`), which has the keys; which
 //! transporters there are is said by variables, then by `config.json`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -27,6 +28,8 @@ pub struct AgentConfig {
     pub mqtt: Option<MqttConfig>,
     /// The status is told as patches of the one before.
     pub patches: bool,
+    /// For everything but the broker.
+    pub tls: TlsFiles,
     /// Exceptions come with the lines of source around them.
     pub context: bool,
     /// Actions that are obeyed; `None`: those that do no lasting harm.
@@ -43,7 +46,17 @@ pub struct MqttConfig {
     pub keep_alive: u16,
     pub metrics_interval: Duration,
     pub state_refresh: Duration,
+    pub tls: TlsFiles,
     pub remote_methods: Option<Vec<String>>,
+}
+
+/// Whom TLS trusts, and how it proves who we are.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TlsFiles {
+    /// `None`: those that browsers trust.
+    pub authorities: Option<PathBuf>,
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
 }
 
 /// What is never shown.
@@ -154,6 +167,10 @@ pub fn read(from: &Sources<'_>) -> Result<Option<AgentConfig>, String> {
         axon,
         mqtt,
         patches: flag("WS_JSON_PATCH").is_some(),
+        tls: TlsFiles {
+            authorities: flag("NODE_EXTRA_CA_CERTS").map(PathBuf::from),
+            ..TlsFiles::default()
+        },
         context: flag("PM2_AGENT_ENABLE_CONTEXT_ON_ERROR").is_none_or(|word| word == "true"),
         remote_methods: words(from.file.get("remote_methods"), "remote_methods")?,
     }))
@@ -180,6 +197,12 @@ fn mqtt(from: &Sources<'_>, entry: &Value) -> Result<MqttConfig, String> {
         return Err("mqtt: 'prefix' cannot be the begin of a topic".to_owned());
     }
     let keep_alive = number("keepalive", 60, 1, 43_200)?;
+    let file = |key: &str| value(key).map(PathBuf::from);
+    let tls = TlsFiles {
+        authorities: file("ca_file"),
+        certificate: file("cert_file"),
+        key: file("key_file"),
+    };
     let own = entry.get("remote_methods").or_else(|| from.file.get("remote_methods"));
     Ok(MqttConfig {
         endpoint: Secret(endpoint),
@@ -189,6 +212,7 @@ fn mqtt(from: &Sources<'_>, entry: &Value) -> Result<MqttConfig, String> {
         keep_alive: u16::try_from(keep_alive).unwrap_or(60),
         metrics_interval: Duration::from_secs(number("metrics_interval", 30, 1, 86_400)?),
         state_refresh: Duration::from_secs(number("state_refresh", 300, 1, 86_400)?),
+        tls,
         remote_methods: words(own, "remote_methods")?,
     })
 }

@@ -18,6 +18,8 @@ mod link;
 mod orders;
 mod sockets;
 mod status;
+#[cfg(feature = "tls")]
+mod tls;
 
 use crate::agent::fleet::Say;
 use crate::agent::line::Wire;
@@ -52,6 +54,9 @@ struct Host {
     sockets: [Option<Live>; Wire::ALL.len()],
     /// Names that are being looked up, by their tickets.
     tickets: [Option<u64>; Wire::ALL.len()],
+    /// Whom the other end has to prove to be, where there is TLS.
+    #[cfg(feature = "tls")]
+    names: [Option<String>; Wire::ALL.len()],
     /// `interactor.sock`.
     door: Option<ListenerId>,
     /// What is told of each process and changes only with its definition.
@@ -105,6 +110,8 @@ impl Daemon {
             agent,
             sockets: Wire::ALL.map(|_| None),
             tickets: [None; Wire::ALL.len()],
+            #[cfg(feature = "tls")]
+            names: Wire::ALL.map(|_| None),
             door: None,
             fixed: SortedMap::new(),
             pages: Pages::default(),

@@ -26,6 +26,8 @@ pub struct Live {
     is_connected: bool,
     /// The other end takes no more at the moment.
     is_blocked: bool,
+    #[cfg(feature = "tls")]
+    tls: Option<super::tls::Tls>,
     /// Addresses that are tried when this one does not work.
     more: Vec<SocketAddr>,
 }
@@ -34,10 +36,56 @@ impl Live {
     /// What can be sent at once is; nobody waits for the rest.
     pub fn send_last(&mut self, out: &mut Outbox) {
         for _ in 0..WRITES {
-            if out.is_empty() || !self.is_connected || out.send(&mut self.stream).is_err() {
+            if out.is_empty() || !self.is_connected || self.send(out).is_err() {
                 return;
             }
         }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn send(&mut self, out: &mut Outbox) -> io::Result<usize> {
+        out.send(&mut self.stream)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+
+    #[cfg(feature = "tls")]
+    fn send(&mut self, out: &mut Outbox) -> io::Result<usize> {
+        match &mut self.tls {
+            Some(tls) => out.send(&mut super::tls::Through(tls, &mut self.stream)),
+            None => out.send(&mut self.stream),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            Some(tls) => tls.read(&mut self.stream, buffer),
+            None => self.stream.read(buffer),
+        }
+    }
+
+    /// Whether a short read means that the kernel has no more.
+    fn is_plain(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_none();
+        #[cfg(not(feature = "tls"))]
+        true
+    }
+
+    /// Sends what TLS has to say. True: more than the socket takes.
+    fn is_pressed(&mut self) -> io::Result<bool> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            match tls.flush(&mut self.stream) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => return Ok(tls.wants_write()),
+            }
+        }
+        Ok(false)
     }
 
     fn connect(&mut self) -> io::Result<bool> {
@@ -60,6 +108,10 @@ impl Daemon {
     pub(super) fn connect_outside(&mut self, wire: Wire, to: &Endpoint) {
         if matches!(wire, Wire::Verify | Wire::Mqtt) {
             self.learn_facts();
+        }
+        #[cfg(feature = "tls")]
+        if let Some(host) = self.outside.host.as_deref_mut() {
+            host.names[wire.index()] = to.tls.then(|| to.host.clone());
         }
         if let Some(addresses) = literal(&to.host, to.port) {
             return self.connect_to(wire, addresses, None);
@@ -91,6 +143,11 @@ impl Daemon {
 
     /// Connects to the first of the addresses that does not fail at once.
     fn connect_to(&mut self, wire: Wire, more: Vec<SocketAddr>, failure: Option<String>) {
+        if let Some(host) = self.outside.host.as_deref_mut()
+            && let Some(old) = host.sockets[wire.index()].take()
+        {
+            self.hang_up_outside(old);
+        }
         let mut failure = failure;
         let mut more = more.into_iter();
         while let Some(address) = more.next() {
@@ -103,7 +160,15 @@ impl Daemon {
                 Ok((stream, slot)) => {
                     self.reactor.want(slot, Readiness::WRITE);
                     let more = more.collect();
-                    let live = Live { stream, slot, is_connected: false, is_blocked: true, more };
+                    let live = Live {
+                        stream,
+                        slot,
+                        is_connected: false,
+                        is_blocked: true,
+                        #[cfg(feature = "tls")]
+                        tls: None,
+                        more,
+                    };
                     if let Some(host) = self.outside.host.as_deref_mut() {
                         host.sockets[wire.index()] = Some(live);
                     }
@@ -128,7 +193,19 @@ impl Daemon {
         if !live.is_connected {
             match live.connect() {
                 Ok(false) => return self.reactor.drained(ready.slot, Readiness::WRITE),
-                Ok(true) => host.agent.connected(wire, self.now),
+                Ok(true) => {
+                    #[cfg(feature = "tls")]
+                    if let Some(name) = &host.names[wire.index()] {
+                        let config = &host.agent.config;
+                        let own = config.mqtt.as_ref().filter(|_| wire == Wire::Mqtt);
+                        let files = own.map_or(&config.tls, |own| &own.tls);
+                        match super::tls::Tls::new(name, files) {
+                            Ok(tls) => live.tls = Some(tls),
+                            Err(why) => return host.agent.lost(wire, &why, self.now),
+                        }
+                    }
+                    host.agent.connected(wire, self.now);
+                }
                 Err(error) => {
                     let more = std::mem::take(&mut live.more);
                     if let Some(live) = host.sockets[wire.index()].take() {
@@ -145,10 +222,10 @@ impl Daemon {
         }
         if ready.readiness.contains(Readiness::READ) && host.agent.wants_input() {
             let mut buffer = [0; READ_BUDGET];
-            match live.stream.read(&mut buffer) {
+            match live.read(&mut buffer) {
                 Ok(0) => host.agent.ended(wire, self.now),
                 Ok(length) => {
-                    if length < buffer.len() {
+                    if length < buffer.len() && live.is_plain() {
                         self.reactor.read_short(live.slot);
                     }
                     let bytes = buffer.get(..length).unwrap_or_default();
@@ -176,7 +253,7 @@ impl Daemon {
                 if live.is_blocked || host.agent.out(wire).is_empty() {
                     break;
                 }
-                match host.agent.out(wire).send(&mut live.stream) {
+                match live.send(host.agent.out(wire)) {
                     Ok(_) => host.agent.sent(wire),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         live.is_blocked = true;
@@ -189,7 +266,17 @@ impl Daemon {
                 }
             }
             let mut wanted = if reads { Readiness::READ } else { Readiness::NONE };
-            if !host.agent.out(wire).is_empty() {
+            let is_pressed = match live.is_pressed() {
+                Ok(is_pressed) => is_pressed,
+                Err(error) => {
+                    host.agent.lost(wire, &crate::sys::describe(&error), self.now);
+                    continue;
+                }
+            };
+            if is_pressed {
+                self.reactor.drained(live.slot, Readiness::WRITE);
+            }
+            if is_pressed || !host.agent.out(wire).is_empty() {
                 wanted |= Readiness::WRITE;
             }
             self.reactor.want(live.slot, wanted);

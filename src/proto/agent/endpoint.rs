@@ -74,7 +74,7 @@ impl Endpoint {
             let names: Vec<&str> = kind.schemes().iter().map(|&(name, ..)| name).collect();
             return Err(format!("must begin with {}://", names.join(":// or ")));
         };
-        if tls {
+        if tls && cfg!(not(feature = "tls")) {
             return Err(format!("cannot be {scheme}: this pmd speaks no TLS"));
         }
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -147,11 +147,18 @@ mod tests {
         assert_eq!(format!("{found} {found:?}"), "mqtt://h:1 mqtt://h:1");
     }
 
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn without_tls_an_end_point_that_needs_it_is_a_clear_error() {
+        for (text, kind) in [("wss://h", Kind::WebSocket), ("mqtts://h", Kind::Mqtt)] {
+            let said = Endpoint::parse(text, kind).unwrap_err();
+            assert!(said.contains("no TLS"), "{text}: {said}");
+        }
+    }
+
     #[test]
     fn what_cannot_be_reached_is_said() {
         for (text, kind, part) in [
-            ("wss://h", Kind::WebSocket, "no TLS"),
-            ("mqtts://h", Kind::Mqtt, "no TLS"),
             ("ftp://h", Kind::Http, "must begin with http:// or https://"),
             ("h:1", Kind::Mqtt, "is no URL"),
             ("ws://u:p@h", Kind::WebSocket, "user name"),
