@@ -124,7 +124,7 @@ impl Daemon {
 
     fn tell_one(&mut self, command: Value) -> Result<(), String> {
         let read = METHODS.iter().find(|method| method.name == "msgProcess");
-        let call = read.map(|method| method.call(&[command]));
+        let call = read.map(|method| method.call(&mut [command]));
         let Some(Ok(Call::Message(message))) = call else {
             return Err("no message for a process".to_owned());
         };

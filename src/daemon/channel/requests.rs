@@ -337,7 +337,7 @@ impl Asked {
                             first["name"].as_str().unwrap_or(""),
                         ));
                     }
-                    failed => {
+                    failed @ (Failed::Ended | Failed::Late) => {
                         let code = if in_time { Code::OperationFailed } else { Code::Timeout };
                         ErrorReply::new(code, "no program has answered")
                             .with("reason", failed.word())

@@ -282,7 +282,11 @@ impl Session {
                 let words: Option<Vec<&str>> = words.iter().map(Value::as_str).collect();
                 words.ok_or(Refusal::Malformed)?.join(DELIMITER)
             }
-            _ => return Err(Refusal::Malformed),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_) => return Err(Refusal::Malformed),
         };
         if is_reserved(&joined) {
             return Err(Refusal::Reserved);
@@ -383,7 +387,9 @@ impl Session {
                 }
                 out.text.push(']');
             }
-            leaf => out.text.push_str(&leaf.to_string()),
+            leaf @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+                out.text.push_str(&leaf.to_string())
+            }
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ impl Method {
     /// # Errors
     ///
     /// What is wrong with them, in PM2's words.
-    pub fn call(&self, arguments: &[Value]) -> Result<Call, String> {
+    pub fn call(&self, arguments: &mut [Value]) -> Result<Call, String> {
         (self.read)(arguments)
     }
 }

@@ -149,7 +149,11 @@ fn what_is_not_sent() {
         (json!({"$ref": ["x"]}), Refusal::Malformed),
         (json!({"$ref": [0, {}]}), Refusal::Malformed),
     ] {
-        assert_eq!(session.emit(&json!("a"), &[arg.clone()], Some(1)), Err(refusal), "{arg}");
+        assert_eq!(
+            session.emit(&json!("a"), std::slice::from_ref(&arg), Some(1)),
+            Err(refusal),
+            "{arg}"
+        );
     }
     assert!(session.exports.is_empty());
     // An object that only looks like one.
