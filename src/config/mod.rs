@@ -38,6 +38,8 @@ pub mod files;
 pub mod glob;
 /// Users, mounts and limits of this host.
 mod host;
+/// The hub of ipevents.
+pub mod hub;
 /// JSON text to a value, with limits.
 pub mod json;
 /// Where things stand in a JSON text.

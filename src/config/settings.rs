@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::config::app;
 use crate::config::assemble_logs::{self, FORMATS, FULL, STDOUT, TARGETS};
 use crate::config::fields;
+use crate::config::hub::{self, HubSettings};
 use crate::config::locate::{End, Step, locate};
 use crate::config::problem::{Problem, shorten, show};
 use crate::config::resolve::{Defaults, declares_app};
@@ -41,6 +42,7 @@ pub struct Settings {
     pub memory_check_interval: Duration,
     pub web: WebSettings,
     pub agent: AgentSettings,
+    pub ipevents: HubSettings,
 }
 
 /// Defaults for the logs of all apps, and the cap for them together.
@@ -140,6 +142,7 @@ impl Default for Settings {
             memory_check_interval: Duration::from_secs(1),
             web: WebSettings::default(),
             agent: AgentSettings { enabled: true, log_rate: 64 * 1024 },
+            ipevents: HubSettings::default(),
         }
     }
 }
@@ -184,11 +187,11 @@ const KEYS: &[&str] = &[
 
 /// Every setting of this version.
 pub fn keys() -> impl Iterator<Item = &'static str> {
-    KEYS.iter().chain(web::KEYS).copied()
+    KEYS.iter().chain(web::KEYS).chain(hub::KEYS).copied()
 }
 
 /// Settings that a later version acts on; `.*` stands for everything below.
-const LATER: &[&str] = &["log.compress", "keeper", "agent.spool_bytes", "ipevents.*"];
+const LATER: &[&str] = &["log.compress", "keeper", "agent.spool_bytes"];
 
 /// What else may stand at the top of `pmd.json`.
 const NOT_SETTINGS: &[&str] = &["$schema", "apps", "namespaces", "deploy"];
@@ -241,6 +244,9 @@ impl Settings {
     pub fn get(&self, key: &str) -> Value {
         if let Some(below) = key.strip_prefix("web.") {
             return self.web.get(below);
+        }
+        if let Some(below) = key.strip_prefix("ipevents.") {
+            return self.ipevents.get(below);
         }
         let word = |value: Option<&'static str>| Value::from(value);
         let millis = |time: Duration| Value::from(u64::try_from(time.as_millis()).ok());
@@ -336,8 +342,13 @@ impl Reader<'_> {
 
     fn set(&mut self, name: &str, value: &Value, path: &[&str]) {
         let settings = &mut self.settings;
-        if let Some(below) = name.strip_prefix("web.") {
-            if let Err(expected) = settings.web.set(below, value) {
+        let below = match name.split_once('.') {
+            Some(("web", below)) => Some(settings.web.set(below, value)),
+            Some(("ipevents", below)) => Some(settings.ipevents.set(below, value)),
+            _ => None,
+        };
+        if let Some(done) = below {
+            if let Err(expected) = done {
                 self.wrong(name, expected, value, path);
             }
             return;
@@ -458,7 +469,10 @@ fn name_of<T: PartialEq>(value: T, choices: &[(&'static str, T)]) -> Option<&'st
 pub fn takes_effect_at_once(key: &str) -> bool {
     let at_once =
         ["max_connections", "metrics_interval", "memory_check_interval", "agent.log_rate"];
-    key.starts_with("web.") || key.starts_with("log.") || at_once.contains(&key)
+    key.starts_with("web.")
+        || key.starts_with("ipevents.")
+        || key.starts_with("log.")
+        || at_once.contains(&key)
 }
 
 fn is_later(name: &str) -> bool {
@@ -516,7 +530,8 @@ mod tests {
                 "web.anonymous": "read", "agent": {"enabled": false, "log_rate": "1K"},
                 "log": {"dir": "/srv/logs", "max_size": "1M", "keep": 2},
                 "log.type": "json", "log.full": "block", "log.total": 4096, "log.target": "none",
-                "pm2": {"enabled": false, "home": "/srv/pm2"}, "pm2.version": "6.0.0"
+                "pm2": {"enabled": false, "home": "/srv/pm2"}, "pm2.version": "6.0.0",
+                "ipevents": {"announce": true}
             }),
             None,
         )
@@ -540,6 +555,7 @@ mod tests {
                 memory_check_interval: Duration::from_millis(250),
                 web: WebSettings { anonymous: web::Level::Read, ..WebSettings::default() },
                 agent: AgentSettings { enabled: false, log_rate: 1024 },
+                ipevents: HubSettings { announce: true, ..HubSettings::default() },
                 log: LogSettings {
                     dir: Some(PathBuf::from("/srv/logs")),
                     targets: LogTargets { files: false, journald: false, syslog: false },

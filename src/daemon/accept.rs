@@ -37,6 +37,7 @@ pub enum Door {
     /// What PM2's agent answers.
     Agent,
     Web,
+    Hub,
 }
 
 /// A socket that connections come from.
@@ -212,6 +213,10 @@ impl Daemon {
                 peer.is_owner().then_some(())?;
                 let rpc = Protocol::Pm2Rpc(Rpc::new(AGENT_METHODS));
                 Some((rpc, Outbox::new(REPLY_QUEUE, 0), None))
+            }
+            Door::Hub => {
+                let (protocol, out) = self.greet_hub();
+                Some((protocol, out, None))
             }
             Door::Web => {
                 let http = Http::new(self.now.mono);

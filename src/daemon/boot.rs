@@ -31,6 +31,7 @@ use crate::daemon::groups::Groups;
 use crate::daemon::health::Probes;
 use crate::daemon::home::{self, Declared, StartError};
 use crate::daemon::init::Init;
+use crate::daemon::ipevents::Ipevents;
 use crate::daemon::kept::Kept;
 use crate::daemon::key::Key;
 use crate::daemon::launch::Launcher;
@@ -196,6 +197,7 @@ fn prepare(options: &options::Options, kept: Kept) -> Result<(Daemon, OwnedFd), 
     daemon.open_agent();
     daemon.write_own_pid();
     daemon.open_web();
+    daemon.open_hub();
     daemon.own_log.info(format_args!(
         "pmd {} is up pid={} home={}",
         env!("CARGO_PKG_VERSION"),
@@ -354,6 +356,7 @@ fn assemble(host: Host, parts: Parts) -> Result<Daemon, StartError> {
         spawns: VecDeque::new(),
         children: Children::default(),
         channels: Channels::default(),
+        ipevents: Ipevents::default(),
         cluster: Cluster::default(),
         sockets: Sockets::default(),
         entries: Entries::new(),
@@ -532,6 +535,7 @@ impl Daemon {
     /// Leaves nothing behind that says a daemon is there.
     fn clean_up(&mut self) {
         self.close_pm2();
+        self.close_hub();
         let _ = fs::remove_file(&self.paths.socket);
         let _ = fs::remove_file(self.paths.runtime.join("pmd.pid"));
         let _ = fs::remove_file(self.paths.runtime.join("notify.sock"));

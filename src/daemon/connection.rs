@@ -15,6 +15,7 @@ use crate::daemon::key::{ConnId, Key, ListenerId};
 use crate::daemon::socket::{Peer, Socket};
 use crate::daemon::{Daemon, TRIM_AFTER};
 use crate::proto::buffer::{Class, Frame, Outbox};
+use crate::proto::ipc::hub::Link;
 use crate::proto::messages::event::Publication;
 use crate::proto::messages::session::{Answer, Session, Subscriptions};
 use crate::proto::messages::stamp::MessageIds;
@@ -560,6 +561,7 @@ impl Daemon {
         match demand {
             Demand::Ask(ask) => self.ask(id, tag, ask),
             Demand::Pm2(call) => self.pm2_call(id, tag, call),
+            Demand::Hub(line) => self.on_hub_line(id, &line),
             Demand::Http(request) => self.serve(id, tag, &request),
             Demand::View(view) => self.show_view(id, tag, &view),
             Demand::DefaultSubscription => self.subscribe_by_default(id),
@@ -594,6 +596,9 @@ impl Daemon {
             self.recount_watchers();
         }
         self.pm2_hung_up(id);
+        if matches!(client.protocol, Protocol::Hub(_)) {
+            self.leave_hub(Link::Socket(id.0));
+        }
         drop(client);
         self.follow_metrics(id, &[]);
         if self.connections.paused_until.is_some() {

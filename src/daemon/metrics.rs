@@ -374,6 +374,7 @@ impl Daemon {
             Demand::View(_) => Scope::Everything,
             Demand::Ask(_)
             | Demand::Pm2(_)
+            | Demand::Hub(_)
             | Demand::Http(_)
             | Demand::DefaultSubscription
             | Demand::Statuses => return None,

@@ -24,6 +24,7 @@ mod groups;
 mod health;
 mod home;
 mod init;
+mod ipevents;
 mod kept;
 mod key;
 mod launch;
@@ -93,6 +94,7 @@ use entries::Entries;
 use groups::Groups;
 use health::Probes;
 use init::Init;
+use ipevents::Ipevents;
 use kept::Kept;
 use key::Key;
 use launch::Launcher;
@@ -143,6 +145,7 @@ pub struct Daemon {
     spawns: VecDeque<Effect>,
     children: Children,
     channels: Channels,
+    ipevents: Ipevents,
     cluster: Cluster,
     sockets: Sockets,
     entries: Entries,
@@ -232,6 +235,7 @@ impl Daemon {
             }
             self.attend_connections();
             self.retry_web();
+            self.retry_hub();
             self.fire_timers();
             self.attend_metrics();
             self.settle();
@@ -291,6 +295,7 @@ impl Daemon {
             self.outside.next_deadline(),
             self.web.next_deadline(),
             self.init.next_deadline(),
+            self.ipevents.next_deadline(),
             self.container.as_ref().and_then(container::Running::next_deadline),
             leaving,
             self.trim_at,

@@ -225,6 +225,8 @@ impl Daemon {
                 "message": "no keeper: nobody starts this daemon again should it die",
                 "hint": "pmd kill --leave-running, then pmd resurrect (programs keep running)"}));
         }
+        let hub = self.ipevents.problems();
+        problems.extend(hub.map(|text| json!({"code": "ipevents", "message": text})));
         problems.extend(self.web.problems().map(|text| json!({"code": "web", "message": text})));
         let used = fds::open_descriptors();
         let limit = limits::nofile();

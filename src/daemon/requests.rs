@@ -119,7 +119,9 @@ impl Daemon {
             Ask::Rotate(targets) => Some(self.on_logs(targets, LogWork::Rotate)),
             Ask::ReloadLogs(targets) => Some(self.on_logs(targets, LogWork::Reopen)),
             Ask::SendLine { process, line } => Some(self.send_line(&process, &line)),
-            Ask::IpcSend { target, message } => Some(self.send_message_to(&target, &message)),
+            Ask::IpcSend { target, message, text } => {
+                Some(self.send_message_to(&target, &message, &text))
+            }
             Ask::IpcEmit { target, event, args, answer } => {
                 self.emit_to(client, tag, &target, (&event, &args), answer)
             }
@@ -127,6 +129,11 @@ impl Daemon {
                 self.call_function(client, tag, &function, &args, answer)
             }
             Ask::IpcDisconnect(target) => Some(self.disconnect(&target)),
+            Ask::IpeventsSend { kind, to, event, args } => {
+                let args = Value::Array(args);
+                Some(self.send_by_hub(&kind, to.as_deref(), &event, &args))
+            }
+            Ask::IpeventsPeers => Some(self.hub_peers()),
             Ask::Trigger(trigger) => self.trigger(client, tag, trigger),
             Ask::Wait { processes, until, timeout } => {
                 let from = self.reply_to(Pending::Wait { client, tag, until });

@@ -145,6 +145,7 @@ impl Daemon {
     fn take_settings(&mut self, new: Settings, web: web::WebSettings) {
         let old = &self.settings;
         let new_logs = new.log != old.log;
+        let hub = old.ipevents.clone();
         self.settings = Settings {
             log_level: old.log_level,
             save: old.save,
@@ -164,6 +165,9 @@ impl Daemon {
             self.plan_logs_again();
         }
         self.change_web(web);
+        if self.settings.ipevents != hub {
+            self.open_hub();
+        }
         self.own_log.info("settings are as they are said to be now");
     }
 

@@ -199,6 +199,12 @@ impl Outbox {
         self.queued[class.index()] > self.limits[class.index()] / 2
     }
 
+    /// Bytes of this class that wait.
+    #[must_use]
+    pub fn waiting(&self, class: Class) -> usize {
+        self.queued[class.index()]
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()

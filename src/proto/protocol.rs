@@ -8,6 +8,7 @@ use crate::base::{Now, Time};
 use crate::proto::buffer::Outbox;
 use crate::proto::control::Control;
 use crate::proto::http::{Http, Request, View};
+use crate::proto::ipc::peer::HubPeer;
 use crate::proto::messages::event::Publication;
 use crate::proto::messages::request::Ask;
 use crate::proto::messages::session::{Answer, Session};
@@ -38,6 +39,8 @@ pub enum Demand {
     Ask(Ask),
     /// A call of PM2's RPC.
     Pm2(Call),
+    /// A message for the hub of ipevents. Needs no answer.
+    Hub(Vec<u8>),
     /// An HTTP request.
     Http(Box<Request>),
     /// What a request over HTTP may see, which may need figures first.
@@ -150,6 +153,7 @@ pub enum Protocol {
     Pm2Bus(Bus),
     Http(Box<Http>),
     Ws(Box<Ws>),
+    Hub(HubPeer),
 }
 
 impl Protocol {
@@ -166,6 +170,7 @@ impl Protocol {
             Self::Pm2Bus(bus) => bus,
             Self::Http(http) => &mut **http,
             Self::Ws(ws) => &mut **ws,
+            Self::Hub(peer) => peer,
         }
     }
 
@@ -178,6 +183,7 @@ impl Protocol {
             Self::Pm2Bus(bus) => bus,
             Self::Http(http) => &**http,
             Self::Ws(ws) => &**ws,
+            Self::Hub(peer) => peer,
         }
     }
 }

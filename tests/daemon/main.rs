@@ -16,6 +16,7 @@ mod groups;
 mod harness;
 mod health;
 mod hostile_clients;
+mod ipevents;
 mod keeper;
 mod life;
 mod logs;

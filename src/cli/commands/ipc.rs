@@ -1,4 +1,4 @@
-//! `pmd ipc`: what programs are told and asked over their channels.
+//! `pmd ipc` and `pmd ipevents`: what programs are told and asked over their channels.
 
 use serde_json::{Map, Value};
 
@@ -66,6 +66,52 @@ pub fn run(session: &mut Session, parsed: &Parsed) -> Run {
         session.screen.document(&json!({"ok": ok, "command": kind, "results": results}))?;
     }
     Ok(exit)
+}
+
+/// Runs `pmd ipevents`.
+pub fn ipevents(session: &mut Session, parsed: &Parsed) -> Run {
+    let words: Vec<&str> = parsed.operands.iter().map(String::as_str).collect();
+    let (kind, to, event, values) = match words.as_slice() {
+        ["peers"] => return peers(session),
+        ["send", kind @ ("toChilds" | "broadcast"), event, values @ ..] => {
+            (*kind, None, *event, values)
+        }
+        ["send", kind @ ("toChild" | "sendTo"), to, event, values @ ..] => {
+            (*kind, Some(*to), *event, values)
+        }
+        _ => {
+            let usage = "ipevents: peers, send toChilds|broadcast <event> [values...] or \
+                         send toChild|sendTo <to> <event> [values...]";
+            return Err(Failure::usage(usage).into());
+        }
+    };
+    let args: Vec<Value> = values.iter().map(|word| value(word)).collect();
+    let data = json!({"type": kind, "to": to, "event": event, "args": args});
+    session.question("ipevents.send", &data)?;
+    Ok(Exit::Done)
+}
+
+fn peers(session: &mut Session) -> Run {
+    let reply = session.question("ipevents.peers", &json!({}))?;
+    if session.screen.json {
+        session.screen.document(&reply)?;
+        return Ok(Exit::Done);
+    }
+    for peer in reply["peers"].as_array().into_iter().flatten() {
+        let text = |key: &str| text::one_line(peer[key].as_str().unwrap_or("-")).into_owned();
+        let path: Vec<&str> =
+            peer["path"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let dropped = &peer["dropped"];
+        let path = path.join(" > ");
+        let line = format!(
+            "{}  {}  {}  {path}, {dropped} dropped",
+            text("id"),
+            text("kind"),
+            text("process")
+        );
+        session.screen.result(&line)?;
+    }
+    Ok(Exit::Done)
 }
 
 /// A word that is JSON is that value, any other a string.

@@ -69,7 +69,6 @@ const LATER: &[&str] = &[
     "dash",
     "dashboard",
     "imonit",
-    "ipevents",
     "man",
     "monit",
     "multiset",

@@ -65,6 +65,10 @@ pub const COMMANDS: &[Command] = &[
         )
         .about("Say something to programs over their channel, or ask them")
         .examples(["pmd ipc request web question 41", "pmd ipc send web '{\"type\":\"hello\"}'"]),
+    command("ipevents", Group::Act, c::ipc::ipevents)
+        .takes("<peers|send> [type] [to] [event] [values...]", Count::AtLeastOne)
+        .about("Show who is on the hub of ipevents, or say something there")
+        .examples(["pmd ipevents peers", "pmd ipevents send broadcast reload 1"]),
     command("apply", Group::Act, c::apply::run)
         .aliases(&["startOrReload", "startOrRestart", "startOrGracefulReload"])
         .takes("[file...]", Count::Any)

@@ -146,8 +146,8 @@ impl Daemon {
 
     /// What a process speaks over its channel, and how much has passed.
     pub(in crate::daemon) fn channel_facts(&self, process: ProcId) -> Value {
-        let child = self.entries.get(&process).and_then(|entry| self.children.get(entry.child?));
-        let Some(child) = child else { return Value::Null };
+        let id = self.entries.get(&process).and_then(|entry| entry.child);
+        let Some(child) = id.and_then(|id| self.children.get(id)) else { return Value::Null };
         let channel = match &child.channel {
             Some(Line::InUse(channel)) => Some(channel),
             Some(Line::Quiet(..)) => None,
@@ -158,6 +158,9 @@ impl Daemon {
         let mut speaks = Vec::new();
         if let Some(session) = session {
             speaks.push(if session.is_open() { "intercom" } else { "intercom (not begun)" });
+        }
+        if id.is_some_and(|id| self.ipevents.has(id)) {
+            speaks.push("ipevents");
         }
         if speaks.is_empty() && counts.lines_in > 0 {
             speaks.push("json");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::base::ChildId;
 use crate::daemon::Daemon;
 use crate::daemon::channel::LastTime;
+use crate::proto::ipc::hub::Link;
 use crate::proto::ipc::{Class, HANDLE_ACK, Message, members};
 use crate::proto::messages::channel::{self, Said};
 use crate::proto::messages::event::{Inner, Publication, Subject};
@@ -88,8 +89,13 @@ impl Daemon {
                 }
                 self.on_dnode(id, message);
             }
-            // There is no hub of ipevents.
-            Class::Dnode | Class::Ipevents | Class::Plain => {
+            Class::Ipevents => {
+                if raw {
+                    self.tell_message(id, "process:msg", Said::Raw(message.text), message);
+                }
+                self.on_ipevents(Link::Child(id), "ipc", message);
+            }
+            Class::Dnode | Class::Plain => {
                 if members::string(message.text).is_some_and(|word| word == "ready") {
                     self.input(Input::Ready { child: id });
                 }
@@ -157,7 +163,12 @@ impl Daemon {
         self.tell_channel(id, "ipc:disconnected", |_| "{}".to_owned());
     }
 
-    fn tell_channel(&mut self, id: ChildId, event: &str, payload: impl FnOnce(&Subject) -> String) {
+    pub(in crate::daemon) fn tell_channel(
+        &mut self,
+        id: ChildId,
+        event: &str,
+        payload: impl FnOnce(&Subject) -> String,
+    ) {
         self.tell_channel_of(id, event, None, payload);
     }
 

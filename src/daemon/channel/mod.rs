@@ -33,6 +33,7 @@ use crate::daemon::Daemon;
 use crate::daemon::entries::Pipe;
 use crate::daemon::key::Key;
 use crate::proto::ipc::dnode::{METHODS, Refusal, Session};
+use crate::proto::ipc::hub::Link;
 use crate::proto::ipc::{HANDLE_ACK, Lines, Outgoing, Piece};
 use crate::reactor::{Interest, Readiness, Ready, Slot};
 use crate::supervisor::spec::{AppSpec, Intercom, Ipc, Terms};
@@ -353,6 +354,7 @@ impl Daemon {
         self.channels.ended.push(*channel);
         self.worker_left(id);
         self.note_silence(id);
+        self.leave_hub(Link::Child(id));
         if had_session {
             self.tell_intercom(id, "intercom:rpcexit", None, &[]);
         }
@@ -375,15 +377,21 @@ impl Daemon {
     /// [`Unsaid`]; nothing was queued. `null` ends the programs of two libraries, and what looks
     /// like a message of Node's own is not for anybody to send.
     pub(super) fn say_to(&mut self, process: ProcId, message: &Value) -> Result<(), Unsaid> {
+        self.say_text_to(process, message, &message.to_string())
+    }
+
+    /// The same for a message as somebody has written it: `text`, on one line.
+    fn say_text_to(&mut self, process: ProcId, message: &Value, text: &str) -> Result<(), Unsaid> {
         let is_nodes = |cmd: &str| cmd.starts_with("NODE_");
         if message.is_null() || message.get("cmd").and_then(Value::as_str).is_some_and(is_nodes) {
             return Err(Unsaid::Reserved);
         }
         let child = self.entries.get(&process).and_then(|entry| entry.child);
         let child = child.ok_or(Unsaid::Gone)?;
-        let mut line = serde_json::to_vec(message).unwrap_or_default();
-        line.push(b'\n');
-        self.say(child, &line)
+        let mut line = String::with_capacity(text.len() + 1);
+        line.push_str(text);
+        line.push('\n');
+        self.say(child, line.as_bytes())
     }
 
     /// Queues a line, its end included, for a child.
@@ -418,6 +426,19 @@ impl Daemon {
         }
         self.touch_channel(id);
         Ok(())
+    }
+
+    /// Bytes that may wait for a child.
+    pub(super) fn channel_limit(&mut self, id: ChildId) -> usize {
+        self.channel(id).map_or(0, |channel| channel.max_queue)
+    }
+
+    /// Bytes that wait for it.
+    pub(super) fn channel_queue(&self, id: ChildId) -> usize {
+        match self.children.get(id).and_then(|child| child.channel.as_ref()) {
+            Some(Line::InUse(channel)) => channel.out.waiting().len(),
+            Some(Line::Quiet(..)) | None => 0,
+        }
     }
 
     fn touch_channel(&mut self, id: ChildId) {

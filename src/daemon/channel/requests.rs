@@ -51,8 +51,9 @@ impl Daemon {
         &mut self,
         target: &Target,
         message: &Value,
+        text: &str,
     ) -> Answer {
-        self.for_each_of(target, |daemon, id| daemon.say_to(id, message))
+        self.for_each_of(target, |daemon, id| daemon.say_text_to(id, message, text))
     }
 
     /// `ipc.disconnect`: what waits is sent, as far as the program takes it now.

@@ -22,6 +22,9 @@ mod dump;
 mod moving;
 mod records;
 mod sockets;
+
+pub(in crate::daemon) use sockets::{listen, lives};
+
 mod system;
 
 use std::path::PathBuf;
@@ -40,7 +43,7 @@ use crate::supervisor::vocabulary::Status;
 pub use answers::Then;
 pub use moving::Moving;
 pub use records::{Shown, uuid};
-pub use sockets::{listen_for_owner, lives};
+pub use sockets::listen_for_owner;
 
 /// The interface for PM2's clients.
 #[derive(Debug, Default)]

@@ -20,7 +20,7 @@ use crate::proto::protocol::Protocol;
 use crate::sys::{describe, kill, peer, process};
 
 /// The one who asks for another owner of the sockets.
-struct Owner {
+pub(in crate::daemon) struct Owner {
     uid: u32,
     gid: u32,
 }
@@ -143,7 +143,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// Whether a daemon listens there, and which process it is.
-pub fn lives(path: &Path) -> Option<Option<i32>> {
+pub(in crate::daemon) fn lives(path: &Path) -> Option<Option<i32>> {
     match UnixStream::connect(path) {
         Ok(stream) => Some(peer::peer_credentials(&stream).ok()?.pid.map(crate::base::Pid::raw)),
         // So many wait for it that it must be there.
@@ -158,7 +158,7 @@ pub fn listen_for_owner(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Nobody listens there: a socket of this name is what a dead daemon left.
-fn listen(path: &Path, owner: Option<&Owner>) -> io::Result<UnixListener> {
+pub(in crate::daemon) fn listen(path: &Path, owner: Option<&Owner>) -> io::Result<UnixListener> {
     if path.as_os_str().len() > MAX_SOCKET_PATH {
         return Err(io::ErrorKind::InvalidFilename.into());
     }

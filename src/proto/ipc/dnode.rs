@@ -387,8 +387,8 @@ impl Session {
                 }
                 out.text.push(']');
             }
-            leaf @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
-                out.text.push_str(&leaf.to_string())
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                out.text.push_str(&value.to_string());
             }
         }
         Ok(())

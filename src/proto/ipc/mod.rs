@@ -11,6 +11,8 @@
 //! | `members` | an object's members as text, without reading their values |
 //! | `dnode`   | a session of intercom: events and functions, both ways    |
 //! | `graft`   | other values in place of some, found by their paths       |
+//! | `hub`     | ipevents: messages between processes that form a tree     |
+//! | `peer`    | a peer of the hub that is no child                        |
 //! | `pattern` | which events a subscriber wants                           |
 //!
 //! Values are kept as the text they came as: JavaScript sends what `serde_json` cannot hold (lone
@@ -20,10 +22,12 @@
 
 pub mod dnode;
 pub mod graft;
+pub mod hub;
 pub mod lines;
 pub mod members;
 pub mod message;
 pub mod pattern;
+pub mod peer;
 
 pub use lines::{Lines, Outgoing, Piece};
 pub use message::{Class, Message};

@@ -40,6 +40,20 @@ pub fn speaker(out: &mut Vec<u8>, subject: &Subject) {
     process.end();
 }
 
+/// The `data` of a `channel_event` of somebody who is no process. `payload`: JSON text.
+#[must_use]
+pub fn of_nobody(event: &str, payload: &str) -> String {
+    let mut out = Vec::new();
+    let mut object = Object::begin(&mut out);
+    object.text("event", event);
+    for key in ["process", "id", "namespace", "instance", "generation"] {
+        object.raw(key, b"null");
+    }
+    object.raw("payload", payload.as_bytes());
+    object.end();
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// The `data` of a `channel_event`. `payload`: JSON text.
 #[must_use]
 pub fn event(subject: &Subject, child: ChildId, event: &str, payload: &str) -> String {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::base::{Signal, Stream, WallTime};
+use crate::proto::ipc::members::members;
 use crate::proto::messages::error::{Code, ErrorReply};
 use crate::proto::messages::stamp::parse_timestamp;
 use crate::supervisor::spec::Ports;
@@ -118,6 +119,8 @@ pub enum Ask {
     IpcSend {
         target: Target,
         message: Value,
+        /// The same as the client wrote it.
+        text: String,
     },
     /// An event of intercom. `answer`: how long the answer to it is waited for, if one is wanted.
     IpcEmit {
@@ -135,6 +138,14 @@ pub enum Ask {
     /// Close their channels.
     IpcDisconnect(Target),
     Trigger(Trigger),
+    /// A message of the hub's own, in ipevents' words.
+    IpeventsSend {
+        kind: String,
+        to: Option<String>,
+        event: String,
+        args: Vec<Value>,
+    },
+    IpeventsPeers,
     Wait {
         processes: Vec<Target>,
         until: Until,
@@ -192,6 +203,8 @@ impl Ask {
             | Self::IpcEmit { .. }
             | Self::IpcCall { .. }
             | Self::IpcDisconnect(_)
+            | Self::IpeventsSend { .. }
+            | Self::IpeventsPeers
             | Self::Trigger(_) => Right::Act,
             Self::Protocol(_)
             | Self::GetEnv { .. }
@@ -325,11 +338,20 @@ pub fn parse(text: &[u8], limits: Limits) -> Result<Message, ErrorReply> {
     let Some(Value::String(kind)) = object.remove("type") else {
         return Err(ErrorReply::new(Code::InvalidMessage, "'type' is missing or no string"));
     };
-    let ask = match object.remove("data") {
+    let mut ask = match object.remove("data") {
         None | Some(Value::Null) => ask(&kind, Map::new(), limits),
         Some(Value::Object(data)) => ask(&kind, data, limits),
         Some(_) => Err(ErrorReply::new(Code::InvalidMessage, "'data' is no object")),
     };
+    if let Ok(Ask::IpcSend { text: own, .. }) = &mut ask {
+        let member = |json, name| members(json).filter(|(key, _)| *key == name).last();
+        let data = std::str::from_utf8(text).ok().and_then(|text| member(text, "\"data\""));
+        let written = data.and_then(|(_, data)| member(data, "\"message\""));
+        // Of more than one line it would be no message.
+        if let Some((_, written)) = written.filter(|(_, text)| !text.contains(['\n', '\r'])) {
+            written.clone_into(own);
+        }
+    }
     Ok(Message { id, kind, ask })
 }
 
@@ -457,12 +479,13 @@ pub fn ask(kind: &str, data: Map<String, Value>, limits: Limits) -> Result<Ask, 
                 .string("line")?
                 .ok_or_else(|| ErrorReply::argument("line", "'line' is missing"))?,
         },
-        "ipc.send" => Ask::IpcSend {
-            target: data.target_of("target")?,
-            message: data
-                .take("message")
-                .ok_or_else(|| ErrorReply::argument("message", "'message' is missing or null"))?,
-        },
+        "ipc.send" => {
+            let missing = || ErrorReply::argument("message", "'message' is missing or null");
+            let target = data.target_of("target")?;
+            let message = data.take("message").ok_or_else(missing)?;
+            let text = message.to_string();
+            Ask::IpcSend { target, message, text }
+        }
         "ipc.emit" | "ipc.request" => {
             let missing = || ErrorReply::argument("event", "'event' is missing");
             let wants = kind == "ipc.request";
@@ -482,6 +505,22 @@ pub fn ask(kind: &str, data: Map<String, Value>, limits: Limits) -> Result<Ask, 
             answer: data.millis("timeout_ms")?,
         },
         "ipc.disconnect" => Ask::IpcDisconnect(data.target_of("target")?),
+        "ipevents.send" => {
+            let kind = data.string("type")?.unwrap_or_default();
+            let to = data.string("to")?;
+            let wrong = match kind.as_str() {
+                "toChilds" | "broadcast" => None,
+                "toChild" | "sendTo" => to.is_none().then_some(("to", "'to' is missing")),
+                _ => Some(("type", "'type' must be toChilds, broadcast, toChild or sendTo")),
+            };
+            if let Some((field, text)) = wrong {
+                return Err(ErrorReply::argument(field, text));
+            }
+            let missing = || ErrorReply::argument("event", "'event' is missing");
+            let event = data.string("event")?.ok_or_else(missing)?;
+            Ask::IpeventsSend { kind, to, event, args: data.values("args")? }
+        }
+        "ipevents.peers" => Ask::IpeventsPeers,
         "trigger" => {
             let missing = || ErrorReply::argument("processes", "'processes' is missing");
             let action = data.string("action")?.filter(|action| action.len() <= MAX_NAME);
