@@ -218,6 +218,8 @@ fn every_command_prints_one_document_with_json_and_nothing_else() {
         "reset db",
         "send db x",
         "trigger db hello",
+        "ipc send db {}",
+        "ipevents peers",
         "apply apps.json",
         "list",
         "show db",

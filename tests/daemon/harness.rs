@@ -1,7 +1,7 @@
 //! A home of its own, the program in it, and the real daemon with real children.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ impl Home {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("the daemon ended with {status}: {}", self.read("daemon.err"));
             }
-            UnixStream::connect(self.dir.join("pmd.sock")).is_ok()
+            answers(&self.dir.join("pmd.sock"))
         });
         self.daemon = Some(child);
     }
@@ -116,7 +116,7 @@ impl Home {
     pub fn await_next(&self, daemon: i32) {
         let (before, socket) = (format!("/proc/{daemon}"), self.dir.join("pmd.sock"));
         until("the daemon is reaped", || !Path::new(&before).exists());
-        until("the next daemon answers", || UnixStream::connect(&socket).is_ok());
+        until("the next daemon answers", || answers(&socket));
     }
 
     /// Sends the daemon a signal and waits for its end.
@@ -480,4 +480,11 @@ pub fn append(path: &Path, text: &str) {
         .unwrap()
         .write_all(text.as_bytes())
         .unwrap();
+}
+
+/// Whether a daemon says hello there: the kernel may accept for one that has just been killed.
+fn answers(socket: &Path) -> bool {
+    let Ok(stream) = UnixStream::connect(socket) else { return false };
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    (&stream).read(&mut [0; 1]).is_ok_and(|length| length == 1)
 }

@@ -59,10 +59,7 @@ pub const COMMANDS: &[Command] = &[
         .about("Have programs carry out an action, and print their answers")
         .examples(["pmd trigger web heapdump", "pmd trigger all log-level debug"]),
     command("ipc", Group::Act, c::ipc::run)
-        .takes(
-            "<emit|request|call|send|disconnect> <target> [event|message] [values...]",
-            Count::AtLeastTwo,
-        )
+        .takes("<emit|request|call|send|disconnect> <target> [words...]", Count::AtLeastTwo)
         .about("Say something to programs over their channel, or ask them")
         .examples(["pmd ipc request web question 41", "pmd ipc send web '{\"type\":\"hello\"}'"]),
     command("ipevents", Group::Act, c::ipc::ipevents)

@@ -297,7 +297,6 @@ fn what_comes_later_is_not_accepted_in_silence() {
     for (field, shown) in [
         (r#""log_compress": true"#, "log_compress"),
         (r#""log": {"compress": true}"#, "log.compress"),
-        (r#""spawnWith": {"cwd": "/"}"#, "spawnWith"),
     ] {
         let text = format!("{{\"apps\": [{{\"script\": \"a\", {field}}}]}}");
         let expected = format!("'{shown}' is not supported by this version");
