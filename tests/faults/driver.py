@@ -58,10 +58,13 @@ class Pmd(Driver):
             self.cli('kill', timeout=30)
 
     # ---- services
+    # more fields for each app
+    app_fields = {}
+
     def add(self, name, argv, autorestart=True, cwd=None, env=None):
         f = os.path.join(self.root, 'app-%d.json' % len(glob.glob(self.root + '/app-*.json')))
         app = dict(name=name, script=argv[0], args=argv[1:], interpreter='none', exec_mode='fork', autorestart=autorestart,
-                   kill_timeout=int(self.kill_grace * 1000), cwd=cwd or self.root, env=env or {})
+                   kill_timeout=int(self.kill_grace * 1000), cwd=cwd or self.root, env=env or {}, **self.app_fields)
         with open(f, 'w') as o:
             json.dump({'apps': [app]}, o)
         p = self.cli('start', f)

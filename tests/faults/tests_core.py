@@ -412,6 +412,7 @@ def f21(d):
     d.run = lambda *a, **k: orun(*a, **({**k, 'close_fds': False}))
     d.start_daemon()
     t = T(); f = d.root + '/dump.json'
+    d.app_fields = {'ipc': 'off'}  # a channel is asked for, or not
     up(d, 'dump', [fixture(), 'dump', f], t)
     wait(lambda: os.path.exists(f), 5)
     os.close(r); os.close(w)

@@ -102,7 +102,10 @@ module.exports = class PmdDriver {
       }
     }
     this.sock.on('error', () => {});
-    this.sock.on('data', lines(1 << 24, l => this.line(JSON.parse(l)), () => {}));
+    // One line after the other, so that whoever waits for an answer is at it before the next event.
+    let turn = Promise.resolve();
+    const later = l => { turn = turn.then(() => this.line(JSON.parse(l))).then(() => new Promise(setImmediate)); };
+    this.sock.on('data', lines(1 << 24, later, () => {}));
     this.hub = Object.assign(new EventEmitter(), {
       toChilds: (event, ...args) => this.hubSend({ type: 'toChilds', event, args }),
       toChild: (to, event, ...args) => this.hubSend({ type: 'toChild', to: String(to), event, args }),
