@@ -195,7 +195,10 @@ def p50(calls, act):
 
 def row_list(subjects):
     for subject in subjects:
-        if not subject.rpc().call("getMonitorData", {}):
+        found = subject.rpc().call("getMonitorData", {})
+        if len(found) != 100:
+            if found:
+                subject.pm2("delete", "all")
             subject.start([{"name": f"s{n}", "script": "sleep", "args": "100000"} for n in range(100)])
     figures = {}
     for subject in subjects:
