@@ -103,6 +103,9 @@ impl Home {
         send(self.first_pid(), 9);
         self.ended();
         await_gone(daemon);
+        // Its last thread may still hold the socket when the first is a zombie.
+        let socket = self.dir.join("pmd.sock");
+        until("nobody listens", || UnixStream::connect(&socket).is_err());
     }
 
     /// `kill -9` of the daemon alone; waits until its keeper's next one answers.
