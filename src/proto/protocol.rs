@@ -75,10 +75,14 @@ pub trait Conversation {
     /// # Errors
     ///
     /// As [`Self::receive`].
-    fn understand(&mut self, cx: &mut Context<'_>) -> Result<(), Hangup>;
+    fn understand(&mut self, _cx: &mut Context<'_>) -> Result<(), Hangup> {
+        Ok(())
+    }
 
     /// Whether [`Self::understand`] would get on at once.
-    fn has_more(&self) -> bool;
+    fn has_more(&self) -> bool {
+        false
+    }
 
     /// Whether more bytes are welcome. While they are not, the peer's wait in the kernel.
     fn wants_input(&self) -> bool {
@@ -90,7 +94,9 @@ pub trait Conversation {
     /// # Errors
     ///
     /// [`Hangup`].
-    fn reply(&mut self, tag: u64, answer: &Answer, cx: &mut Context<'_>) -> Result<(), Hangup>;
+    fn reply(&mut self, _tag: u64, _: &Answer, _cx: &mut Context<'_>) -> Result<(), Hangup> {
+        Ok(())
+    }
 
     /// Whether an answer is due. The peer's half-close does not end such a conversation.
     fn owes(&self) -> bool {

@@ -1,7 +1,6 @@
 //! A peer of the hub of ipevents on a socket: JSON lines, both ways.
 
 use crate::proto::ipc::{Class, Lines, Message, Piece};
-use crate::proto::messages::session::Answer;
 use crate::proto::protocol::{Context, Conversation, Demand, Hangup};
 
 /// Lines that are no messages of ipevents before the peer is given up.
@@ -45,18 +44,6 @@ impl Conversation for HubPeer {
                 }
             }
         }
-        Ok(())
-    }
-
-    fn understand(&mut self, _cx: &mut Context<'_>) -> Result<(), Hangup> {
-        Ok(())
-    }
-
-    fn has_more(&self) -> bool {
-        false
-    }
-
-    fn reply(&mut self, _: u64, _: &Answer, _: &mut Context<'_>) -> Result<(), Hangup> {
         Ok(())
     }
 }

@@ -20,7 +20,6 @@ use crate::proto::buffer::{Class, Frame, Outbox};
 use crate::proto::ipc::{Message, members};
 use crate::proto::messages::channel::speaker;
 use crate::proto::messages::event::Subject;
-use crate::proto::messages::session::Answer;
 use crate::proto::pm2::amp::Pair;
 use crate::proto::pm2::object::Object;
 use crate::proto::pm2::view::{self, Fixed, Known};
@@ -63,18 +62,6 @@ impl Bus {
 impl Conversation for Bus {
     /// Clients send nothing; what comes is thrown away.
     fn receive(&mut self, _bytes: &[u8], _cx: &mut Context<'_>) -> Result<(), Hangup> {
-        Ok(())
-    }
-
-    fn understand(&mut self, _cx: &mut Context<'_>) -> Result<(), Hangup> {
-        Ok(())
-    }
-
-    fn has_more(&self) -> bool {
-        false
-    }
-
-    fn reply(&mut self, _: u64, _: &Answer, _: &mut Context<'_>) -> Result<(), Hangup> {
         Ok(())
     }
 }
