@@ -12,6 +12,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use crate::proto::agent::answer::{self, Head};
 use crate::proto::agent::endpoint::Endpoint;
 use crate::proto::buffer::{Frame, Inbox};
+use crate::proto::ws;
 
 /// A longer message ends the connection, in bytes.
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
@@ -107,16 +108,10 @@ impl Reader {
                 OpCode::Control(Control::Ping) => return Ok(Some(Received::Ping(payload))),
                 OpCode::Control(_) => return Ok(Some(Received::Pong)),
                 OpCode::Data(_) => {
-                    let mut message = self.partial.take().unwrap_or_default();
-                    if message.is_empty() {
-                        message = payload;
-                    } else {
-                        message.extend_from_slice(&payload);
-                    }
-                    if header.is_final {
+                    let message = ws::frame::join(&mut self.partial, payload, header.is_final);
+                    if let Some(message) = message {
                         return Ok(Some(Received::Message(message)));
                     }
-                    self.partial = Some(message);
                 }
             }
         }

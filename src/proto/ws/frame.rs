@@ -75,6 +75,21 @@ fn head(opcode: OpCode, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// Puts a fragment to those before it; gives the message with its last one.
+pub fn join(partial: &mut Option<Vec<u8>>, payload: Vec<u8>, is_last: bool) -> Option<Vec<u8>> {
+    let mut message = partial.take().unwrap_or_default();
+    if message.is_empty() {
+        message = payload;
+    } else {
+        message.extend_from_slice(&payload);
+    }
+    if is_last {
+        return Some(message);
+    }
+    *partial = Some(message);
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

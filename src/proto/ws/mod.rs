@@ -258,16 +258,8 @@ impl Ws {
             }
             OpCode::Control(_) => {}
             OpCode::Data(_) => {
-                let mut message = self.partial.take().unwrap_or_default();
-                if message.is_empty() {
-                    message = payload;
-                } else {
-                    message.extend_from_slice(&payload);
-                }
-                if is_final {
+                if let Some(message) = frame::join(&mut self.partial, payload, is_final) {
                     self.hear(&message, cx)?;
-                } else {
-                    self.partial = Some(message);
                 }
             }
         }
