@@ -123,6 +123,23 @@ struct Running {
     end: Option<End>,
 }
 
+impl Running {
+    /// One that has just been started and is to be told everything.
+    fn new(pid: Pid, since: Time, link: OwnedFd) -> Self {
+        Self {
+            pid,
+            since,
+            link,
+            linked: true,
+            handing: Some(0),
+            up: false,
+            untold: None,
+            passed: 0,
+            end: None,
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct End {
     again: bool,
@@ -387,17 +404,7 @@ impl Keeper {
             ..Spawn::new(&self.path, &self.args, &self.env, c"/")
         });
         let pid = spawned.map_err(|error| io::Error::from_raw_os_error(error.errno))?.pid;
-        Ok(Running {
-            pid,
-            since: now,
-            link,
-            linked: true,
-            handing: Some(0),
-            up: false,
-            untold: None,
-            passed: 0,
-            end: None,
-        })
+        Ok(Running::new(pid, now, link))
     }
 
     /// Tells a new daemon what it is to know first, as fast as it takes it.

@@ -30,17 +30,7 @@ fn keeper() -> Keeper {
 fn with_daemon(keeper: &mut Keeper) -> (Shell, OwnedFd) {
     let shell = Shell::start("read x; exit 7", plain());
     let (link, theirs) = packet::pair().unwrap();
-    keeper.daemon = Some(Running {
-        pid: shell.pid,
-        since: clock::now().mono,
-        link,
-        linked: true,
-        handing: Some(0),
-        up: false,
-        untold: None,
-        passed: 0,
-        end: None,
-    });
+    keeper.daemon = Some(Running::new(shell.pid, clock::now().mono, link));
     (shell, theirs)
 }
 
