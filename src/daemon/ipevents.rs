@@ -17,7 +17,7 @@ use crate::daemon::Daemon;
 use crate::daemon::accept::Door;
 use crate::daemon::channel::Unsaid;
 use crate::daemon::key::{ConnId, ListenerId};
-use crate::daemon::pm2::{listen, lives};
+use crate::daemon::pm2::{listen_for_owner, lives};
 use crate::daemon::requests::data;
 use crate::daemon::socket::Acceptor;
 use crate::json::json;
@@ -189,7 +189,7 @@ impl Daemon {
             Place::Unix(path) if lives(path).is_some() => {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
-            Place::Unix(path) => Acceptor::Unix(listen(path, None)?),
+            Place::Unix(path) => Acceptor::Unix(listen_for_owner(path)?),
             Place::Tcp(address) => Acceptor::Tcp(TcpListener::bind(*address)?),
         };
         self.connections.listen(&mut self.reactor, acceptor, Door::Hub)

@@ -23,7 +23,7 @@ mod moving;
 mod records;
 mod sockets;
 
-pub(in crate::daemon) use sockets::{listen, lives};
+pub(in crate::daemon) use sockets::{listen_for_owner, lives};
 
 mod system;
 
@@ -43,7 +43,6 @@ use crate::supervisor::vocabulary::Status;
 pub use answers::Then;
 pub use moving::Moving;
 pub use records::{Shown, uuid};
-pub use sockets::listen_for_owner;
 
 /// The interface for PM2's clients.
 #[derive(Debug, Default)]

@@ -153,12 +153,12 @@ pub(in crate::daemon) fn lives(path: &Path) -> Option<Option<i32>> {
 }
 
 /// Listens for the daemon's own user and root.
-pub fn listen_for_owner(path: &Path) -> io::Result<UnixListener> {
+pub(in crate::daemon) fn listen_for_owner(path: &Path) -> io::Result<UnixListener> {
     listen(path, None)
 }
 
 /// Nobody listens there: a socket of this name is what a dead daemon left.
-pub(in crate::daemon) fn listen(path: &Path, owner: Option<&Owner>) -> io::Result<UnixListener> {
+fn listen(path: &Path, owner: Option<&Owner>) -> io::Result<UnixListener> {
     if path.as_os_str().len() > MAX_SOCKET_PATH {
         return Err(io::ErrorKind::InvalidFilename.into());
     }
